@@ -1,0 +1,1 @@
+"""Outcomes to lines or JSON, exit codes; the face for scripts."""

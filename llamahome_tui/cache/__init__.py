@@ -1,0 +1,1 @@
+"""What takes disk, by category; measuring never changes anything."""

@@ -1,0 +1,32 @@
+"""What every operation is given: places, settings, environment and who asks; no operation reads globals instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from llamahome_tui.config.places import Places
+    from llamahome_tui.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The surroundings of one operation.
+
+    `request_id` names the operation in the access log and in the events of the run it starts.
+    `yes` is the consent given on the command line (`--yes`); the terminal application asks first and then sets it.
+    `stdin` is where `-` and secrets are read from; None where there is nothing to read.
+    """
+
+    places: Places
+    settings: Settings
+    environ: Mapping[str, str]
+    cwd: Path
+    request_id: str
+    interface: Literal["batch", "tui"] = "batch"
+    yes: bool = False
+    stdin: TextIO | None = None
+    stdout_is_terminal: bool = False

@@ -1,0 +1,1 @@
+"""Data sets: formats, chat templates and token masks; never imports transformers."""

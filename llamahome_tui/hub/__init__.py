@@ -1,0 +1,1 @@
+"""The one door to the Hugging Face Hub; no other package talks to the network."""

@@ -1,0 +1,1 @@
+"""Log files: the sinks that write them and the reader of very large ones."""

@@ -1,0 +1,261 @@
+"""The registry: every thing a user can do, declared once; parsers, palette, help and docs/parity.md are made from it.
+
+Standard library only, and nothing is imported until an operation is bound: functions stand here by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from llamahome_tui.context import Context
+    from llamahome_tui.outcome import Outcome
+
+Shape: TypeAlias = Literal["positional", "option", "flag", "rest"]
+Kind: TypeAlias = Literal["text", "int", "float", "duration", "size"]
+Completes: TypeAlias = Literal["", "run", "model", "file", "folder", "setting", "log"]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One word a user may give. `name` is the keyword the function gets it under; `rest` takes all after `--`.
+
+    `duration` values reach the function in seconds (float), `size` values in bytes (int), `many` values as a tuple.
+    """
+
+    name: str
+    help: str
+    shape: Shape = "option"
+    kind: Kind = "text"
+    required: bool = False
+    many: bool = False
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    metavar: str = ""
+    completes: Completes = ""
+
+    @property
+    def flag(self) -> str:
+        """The option's spelling, `--older-than`."""
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Something a user can do; `function` is `module:name`, called as f(context, **arguments) -> Iterator[Outcome]."""
+
+    noun: str
+    verb: str  # "" where the noun is the whole command
+    help: str
+    function: str
+    arguments: tuple[Argument, ...] = ()
+    changes: bool = False  # may change something: the access log and the palette tell it apart
+    destructive: bool = False  # the terminal application asks first, with Cancel focused
+    example: str = ""
+
+    @property
+    def name(self) -> str:
+        """The words a user types, `runs list`."""
+        return f"{self.noun} {self.verb}".strip()
+
+    def bind(self) -> Callable[..., Iterator[Outcome]]:
+        """Import the function behind this operation."""
+        module, _, attribute = self.function.partition(":")
+        bound: Callable[..., Iterator[Outcome]] = getattr(importlib.import_module(f"llamahome_tui.{module}"), attribute)
+        return bound
+
+    def __call__(self, context: Context, **arguments: Any) -> Iterator[Outcome]:
+        """Run with defaults filled in for what is not given."""
+        filled = {a.name: (() if a.many and a.default is None else a.default) for a in self.arguments}
+        filled.update({a.name: False for a in self.arguments if a.shape == "flag"})
+        unknown = arguments.keys() - filled.keys()
+        if unknown:
+            raise TypeError(f"{self.name}: no such argument: {', '.join(sorted(unknown))}")
+        return self.bind()(context, **(filled | arguments))
+
+
+def _positional(name: str, help: str, **more: Any) -> Argument:
+    return Argument(name, help, shape="positional", required=more.pop("required", True), **more)
+
+
+def _flag(name: str, help: str) -> Argument:
+    return Argument(name, help, shape="flag", default=False)
+
+
+_RUN = _positional("id", "run id, a unique prefix of one, a live run's name, or latest", metavar="ID", completes="run")
+_SET = Argument("set", "override a key of the spec, as training.epochs=2", many=True, metavar="KEY=VALUE")
+_DETACH = _flag("detach", "start it and return at once")
+
+NOUNS: dict[str, str] = {
+    "demo": "see a real fine-tune in about a minute",
+    "models": "models on this machine",
+    "train": "start training",
+    "runs": "runs: list, follow, control",
+    "generate": "let a model or a run write",
+    "cache": "what takes disk",
+    "logs": "logs of LlamaHome and of runs",
+    "system": "GPUs, memory, disk, health",
+    "config": "settings and where they come from",
+    "schema": "JSON Schema of what scripts rely on",
+    "completion": "shell completion",
+}
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "demo", "", "fine-tune the embedded model and print its score before and after", "demo.commands:demo",
+        (), changes=True, example="llamahome --batch demo --json",
+    ),
+    Operation("models", "list", "models on this machine", "models.commands:list_models"),
+    Operation(
+        "models", "show", "one model: size, dtype, parameters, architecture, files", "models.commands:show",
+        (_positional("id", "Hub id, folder, or demo", metavar="ID", completes="model"),),
+    ),
+    Operation(
+        "train", "init", "print a commented spec to start from", "training.commands:init",
+        (Argument("method", "training method", choices=("sft",), default="sft"),),
+        example="llamahome --batch train init > spec.toml",
+    ),
+    Operation(
+        "train", "start", "start a run and follow it", "training.commands:start",
+        (
+            _positional("spec", "spec file, or - for stdin", required=False, metavar="SPEC|-", completes="file"),
+            _SET,
+            Argument("model", "Hub id, folder, run id or demo (instead of a spec)", metavar="ID", completes="model"),
+            Argument("data", "training files (instead of a spec)", many=True, metavar="FILE", completes="file"),
+            Argument("name", "name of the run"),
+            _DETACH,
+            _flag("foreground", "no session of its own: for containers, Slurm, systemd"),
+            _flag("or_resume", "start, follow or resume the run of that name"),
+            _flag("no_queue", "refuse instead of waiting for taken devices"),
+        ),
+        changes=True, example="llamahome --batch train start spec.toml --detach",
+    ),
+    Operation(
+        "runs", "list", "all runs, newest first", "jobs.commands:list_runs",
+        (
+            Argument("status", "only runs in this state"),
+            Argument("tag", "only runs with this tag"),
+            Argument("limit", "at most so many", kind="int"),
+        ),
+    ),
+    Operation("runs", "show", "everything about one run", "jobs.commands:show", (_RUN,)),
+    Operation("runs", "watch", "follow a run until it ends", "jobs.commands:watch", (_RUN,)),
+    Operation(
+        "runs", "wait", "wait until runs have ended", "jobs.commands:wait",
+        (
+            _positional("id", "run ids", metavar="ID", many=True, completes="run"),
+            Argument("timeout", "give up after so long (exit 124)", kind="duration"),
+        ),
+    ),
+    Operation(
+        "runs", "stop", "checkpoint and stop a run", "jobs.commands:stop",
+        (_RUN, _flag("now", "kill it without a checkpoint")), changes=True, destructive=True,
+    ),
+    Operation(
+        "runs", "resume", "go on from the newest complete checkpoint", "jobs.commands:resume",
+        (_RUN, _SET, _DETACH), changes=True,
+    ),
+    Operation(
+        "runs", "control", "ask a live run for something", "jobs.commands:control",
+        (_RUN, _positional("request", "save | eval | pause | continue | lr=X", metavar="REQUEST")), changes=True,
+    ),
+    Operation(
+        "runs", "move", "move a waiting run in the queue", "jobs.commands:move",
+        (_RUN, _positional("position", "1 is next", kind="int", metavar="POSITION")), changes=True,
+    ),
+    Operation(
+        "runs", "tag", "add a tag to a run, or take it off with -TAG", "jobs.commands:tag",
+        (_RUN, _positional("tag", "the tag", metavar="TAG")), changes=True,
+    ),
+    Operation(
+        "runs", "assert", "exit 9 unless a metric holds", "jobs.commands:assert_metric",
+        (_RUN, _positional("condition", "as eval_loss<1.2", metavar="CONDITION")),
+    ),
+    Operation("runs", "logs", "what the run printed", "jobs.commands:logs", (_RUN, _flag("follow", "go on as it grows"))),
+    Operation(
+        "runs", "events", "the run's journal records", "jobs.commands:events",
+        (_RUN, Argument("after", "only records after this sequence number", kind="int", metavar="SEQ"),
+         _flag("follow", "go on as they come")),
+    ),
+    Operation(
+        "runs", "exec", "run any command with a run's queue, logs, survival and notification", "jobs.commands:exec_command",
+        (
+            Argument("name", "name of the run", required=True),
+            _DETACH,
+            Argument("devices", "auto, a number, or [0, 1]", default="auto"),
+            Argument("command", "the command", shape="rest", many=True, required=True, metavar="COMMAND"),
+        ),
+        changes=True, example="llamahome --batch runs exec --name axolotl -- axolotl train config.yaml",
+    ),
+    Operation(
+        "runs", "remove", "delete a run that has ended, by plan", "jobs.commands:remove",
+        (_RUN, _flag("dry_run", "print the plan only")), changes=True, destructive=True,
+    ),
+    Operation(
+        "generate", "", "write text with a model or a run's adapter", "workers.commands:generate",
+        (
+            _positional("model", "run id, Hub id, folder or demo", metavar="RUN|MODEL", completes="model"),
+            Argument("adapter", "put this run's adapter on the model", metavar="RUN", completes="run"),
+            Argument("prompt", "the prompt, or - for stdin"),
+            Argument("input", "file of prompts: text lines or JSON lines", completes="file"),
+            Argument("output", "file the replies go to, as JSON lines", completes="file"),
+            Argument("max_tokens", "at most so many new tokens", kind="int", default=256),
+            Argument("temperature", "0 takes the likeliest token", kind="float", default=0.0),
+            Argument("top_p", "nucleus share", kind="float", default=1.0),
+            Argument("seed", "seed of the sampling", kind="int", default=0),
+            Argument("system", "system prompt"),
+            Argument("checkpoint", "best, last, or a step"),
+        ),
+        example='llamahome --batch generate latest --prompt "Hello"',
+    ),
+    Operation("cache", "usage", "bytes per category", "cache.commands:usage"),
+    Operation("cache", "list", "what takes disk, largest first", "cache.commands:list_entries"),
+    Operation("logs", "list", "log files and their sizes", "logs.commands:list_logs"),
+    Operation(
+        "logs", "show", "a log, filtered", "logs.commands:show",
+        (
+            _positional("name", "as in logs list", metavar="NAME", completes="log"),
+            Argument("since", "only what is younger than this, as 1h", kind="duration"),
+            Argument("level", "this level and above", choices=("debug", "info", "warning", "error")),
+            Argument("grep", "only lines that match", metavar="RE"),
+            _flag("follow", "go on as it grows"),
+        ),
+    ),
+    Operation("system", "show", "GPUs, CPU, memory, disk now", "resources.commands:show"),
+    Operation("system", "watch", "the same, every second", "resources.commands:watch"),
+    Operation("system", "doctor", "what is missing or wrong on this machine", "resources.commands:doctor"),
+    Operation("config", "show", "every setting, its value and origin", "config.commands:show"),
+    Operation(
+        "config", "get", "one setting", "config.commands:get",
+        (_positional("key", "as ui.theme", metavar="KEY", completes="setting"),),
+    ),
+    Operation(
+        "config", "set", "write one setting to config.toml", "config.commands:set_value",
+        (
+            _positional("key", "as ui.theme", metavar="KEY", completes="setting"),
+            _positional("value", "the new value", metavar="VALUE"),
+        ),
+        changes=True,
+    ),
+    Operation("config", "path", "where everything lives", "config.commands:path"),
+    Operation("config", "validate", "check every configuration file", "config.commands:validate"),
+    Operation("schema", "spec", "JSON Schema of the training spec", "schemas:spec"),
+    Operation("schema", "events", "JSON Schema of a run's events", "schemas:events"),
+    Operation("schema", "results", "JSON Schema of what operations return", "schemas:results"),
+    Operation("completion", "bash", "completion script for bash", "completion:bash"),
+    Operation("completion", "zsh", "completion script for zsh", "completion:zsh"),
+    Operation("completion", "fish", "completion script for fish", "completion:fish"),
+)
+
+
+def find(noun: str, verb: str = "") -> Operation | None:
+    """The operation of that name, or None."""
+    return next((o for o in OPERATIONS if o.noun == noun and o.verb == verb), None)
+
+
+def verbs(noun: str) -> tuple[Operation, ...]:
+    """All operations of a noun, in the order they are declared."""
+    return tuple(o for o in OPERATIONS if o.noun == noun)

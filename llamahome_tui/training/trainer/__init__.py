@@ -1,0 +1,1 @@
+"""The child process with the training loop; the only place of this package that imports torch."""

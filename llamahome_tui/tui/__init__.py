@@ -1,0 +1,1 @@
+"""The terminal application: the face for people; it reads files and drops requests, and never trains."""

@@ -1,0 +1,1 @@
+"""The other children that need torch, and the operations that start them."""
