@@ -36,6 +36,7 @@ class Argument:
     choices: tuple[str, ...] = ()
     metavar: str = ""
     completes: Completes = ""
+    greedy: bool = False  # a `many` option that takes several words after one flag, as --data A B
 
     @property
     def flag(self) -> str:
@@ -55,6 +56,8 @@ class Operation:
     changes: bool = False  # may change something: the access log and the palette tell it apart
     destructive: bool = False  # the terminal application asks first, with Cancel focused
     example: str = ""
+    # stream: what it yields on the way is the answer (logs, events), so --json prints that too; result: only the last line
+    answer: Literal["result", "stream"] = "result"
 
     @property
     def name(self) -> str:
@@ -124,7 +127,8 @@ OPERATIONS: tuple[Operation, ...] = (
             _positional("spec", "spec file, or - for stdin", required=False, metavar="SPEC|-", completes="file"),
             _SET,
             Argument("model", "Hub id, folder, run id or demo (instead of a spec)", metavar="ID", completes="model"),
-            Argument("data", "training files (instead of a spec)", many=True, metavar="FILE", completes="file"),
+            Argument("data", "training files (instead of a spec)", many=True, metavar="FILE", completes="file",
+                     greedy=True),
             Argument("name", "name of the run"),
             _DETACH,
             _flag("foreground", "no session of its own: for containers, Slurm, systemd"),
@@ -174,11 +178,15 @@ OPERATIONS: tuple[Operation, ...] = (
         "runs", "assert", "exit 9 unless a metric holds", "jobs.commands:assert_metric",
         (_RUN, _positional("condition", "as eval_loss<1.2", metavar="CONDITION")),
     ),
-    Operation("runs", "logs", "what the run printed", "jobs.commands:logs", (_RUN, _flag("follow", "go on as it grows"))),
+    Operation(
+        "runs", "logs", "what the run printed", "jobs.commands:logs", (_RUN, _flag("follow", "go on as it grows")),
+        answer="stream",
+    ),
     Operation(
         "runs", "events", "the run's journal records", "jobs.commands:events",
         (_RUN, Argument("after", "only records after this sequence number", kind="int", metavar="SEQ"),
          _flag("follow", "go on as they come")),
+        answer="stream",
     ),
     Operation(
         "runs", "exec", "run any command with a run's queue, logs, survival and notification", "jobs.commands:exec_command",
@@ -223,9 +231,10 @@ OPERATIONS: tuple[Operation, ...] = (
             Argument("grep", "only lines that match", metavar="RE"),
             _flag("follow", "go on as it grows"),
         ),
+        answer="stream",
     ),
     Operation("system", "show", "GPUs, CPU, memory, disk now", "resources.commands:show"),
-    Operation("system", "watch", "the same, every second", "resources.commands:watch"),
+    Operation("system", "watch", "the same, every second", "resources.commands:watch", answer="stream"),
     Operation("system", "doctor", "what is missing or wrong on this machine", "resources.commands:doctor"),
     Operation("config", "show", "every setting, its value and origin", "config.commands:show"),
     Operation(
