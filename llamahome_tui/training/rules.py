@@ -1,0 +1,91 @@
+"""Rules between the keys of a spec: each value is right alone, and together they would mislead or do nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
+
+
+def broken_rules(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """(key, reason) for each broken rule. `values` has every dotted key; `given` are those that the user wrote."""
+    yield from _names(values)
+    yield from _data(values)
+    yield from _without_effect(values, given)
+    yield from _evaluation(values)
+    yield from _training(values)
+
+
+def _names(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not NAME.fullmatch(values["name"]):
+        yield "name", "must be 1 to 64 letters, digits, dots, dashes or underscores, and start with a letter or digit"
+    for tag in values["tags"]:
+        if not NAME.fullmatch(tag):
+            yield "tags", f'"{tag[:64]}" is no tag: letters, digits, dots, dashes and underscores, at most 64'
+    revision = values["model.revision"]
+    if not _REVISION.fullmatch(revision) or ".." in revision:
+        yield "model.revision", "is no branch, tag or commit"
+    local = values["model.id"] == "demo" or values["model.id"].startswith("/")
+    if local and revision != "main":
+        yield "model.revision", "means nothing for a folder: leave it out"
+
+
+def _data(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if any(not entry for entry in values["data.train"]):
+        yield "data.train", "has an empty entry"
+    share = values["data.eval"]
+    if isinstance(share, bool) or (isinstance(share, float) and not share.is_integer() and share >= 1):
+        yield "data.eval", "must be a share below 1, a whole number of rows, a file, or 0"
+    if share == "":
+        yield "data.eval", 'is empty: write 0 for no evaluation, or "auto"'
+    for name, column in values["data.columns"].items():
+        if not isinstance(column, str) or not column:
+            yield f"data.columns.{name}", "must name a column"
+    if values["data.template_options"].keys() & {"messages", "add_generation_prompt", "tools", "documents"}:
+        yield "data.template_options", "sets what the rows or LlamaHome decide"
+
+
+def _without_effect(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[tuple[str, str]]:
+    if not values["lora.enabled"]:
+        for key in sorted(given):
+            if key.startswith("lora.") and key != "lora.enabled":
+                yield key, "has no effect with lora.enabled = false"
+    if not values["samples.prompts"] and values["samples.every_steps"]:
+        yield "samples.every_steps", "has no effect without samples.prompts"
+    if values["samples.prompts"] and not values["samples.every_steps"]:
+        yield "samples.prompts", "has no effect with samples.every_steps = 0"
+    if values["training.max_steps"] and "training.epochs" in given and "training.max_steps" in given:
+        yield "training.epochs", "has no effect beside training.max_steps"
+
+
+def _evaluation(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    metric = values["evaluation.metric"]
+    if metric not in ("eval_loss", "eval_exact"):
+        yield "evaluation.metric", f'must be "eval_loss" or "eval_exact", not "{metric[:60]}"'
+    if metric == "eval_exact" and not values["evaluation.generate_rows"]:
+        yield "evaluation.metric", "eval_exact needs evaluation.generate_rows over 0"
+    if metric == "eval_loss" and values["evaluation.higher_is_better"]:
+        yield "evaluation.higher_is_better", "a higher eval_loss is not better"
+    if values["data.eval"] == 0:
+        for key in ("evaluation.patience", "evaluation.generate_rows"):
+            if values[key]:
+                yield key, "has no effect with data.eval = 0"
+
+
+def _training(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    warmup = values["training.warmup"]
+    if isinstance(warmup, float) and warmup > 1 and not warmup.is_integer():
+        yield "training.warmup", "must be a share up to 1, or a whole number of steps"
+    micro, whole = values["training.batch_size"], values["training.global_batch"]
+    if isinstance(micro, int) and micro > whole:
+        yield "training.batch_size", f"is over training.global_batch ({whole})"
+    devices = values["launch.devices"]
+    if devices == 0 or devices == []:
+        yield "launch.devices", 'names no device: write "auto", 1, or [0]'
+    if isinstance(devices, list) and (len(set(devices)) != len(devices)):
+        yield "launch.devices", "names a device twice"
+    if isinstance(devices, bool):
+        yield "launch.devices", 'must be "auto", a number, or a list'

@@ -1,0 +1,51 @@
+"""What this version can do of what a spec can say; one table, so that no key is ever taken and then ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# key -> the values that work, and why no others do. A key that is not here works with every value of its type.
+LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "model.quantization": (("none",), "this version trains on unquantised weights"),
+    "model.trust_remote_code": (("",), "this version runs no code from model repositories"),
+    "data.weights": (([],), "this version takes every row once in an epoch"),
+    "data.batching": (("auto", "sorted", "plain"), "this version batches sorted or plain"),
+    "method.kind": (("sft",), "this version trains sft"),
+    "method.loss": (("sigmoid",), "it is for preference training, which this version does not do"),
+    "method.beta": ((0.1,), "it is for preference training, which this version does not do"),
+    "method.gamma": ((0.5,), "it is for preference training, which this version does not do"),
+    "method.label_smoothing": ((0,), "this version smooths no labels"),
+    "lora.plus_ratio": ((0,), "this version has one learning rate"),
+    "training.kernels": (("auto", "none"), "this version brings no kernels of its own"),
+    "training.compile": ((False,), "this version does not compile"),
+    "training.neftune": ((0,), "this version adds no noise"),
+    "checkpoint.mirror": (("",), "this version keeps checkpoints in the run's folder"),
+    "launch.target": (("local",), "this version trains on this machine"),
+    "launch.strategy": (("auto", "single"), "this version trains on one device"),
+    "launch.nodes": ((1,), "this version trains on one machine"),
+    "report.to": (([],), "this version reports to its own journal"),
+    "report.project": (("",), "this version reports to its own journal"),
+}
+
+
+def limits(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(key, reason) for each dotted key of `values` (lists, not tuples) that this version cannot honour."""
+    found = [
+        (key, f"{reason}; set it to {_shown(allowed)} or leave it out")
+        for key, (allowed, reason) in LIMITS.items()
+        if key in values and values[key] not in allowed
+    ]
+    devices = values.get("launch.devices", "auto")
+    many = devices > 1 if isinstance(devices, int) else isinstance(devices, list) and len(devices) > 1
+    if many:
+        found.append(("launch.devices", "this version trains on one device; set it to 1, to [0], or leave it out"))
+    return found
+
+
+def _shown(allowed: tuple[Any, ...]) -> str:
+    words = [
+        "true" if one is True else "false" if one is False else f'"{one}"' if isinstance(one, str) else f"{one}"
+        for one in allowed
+    ]
+    return " or ".join(words)
