@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,3 +31,8 @@ class Context:
     yes: bool = False
     stdin: TextIO | None = None
     stdout_is_terminal: bool = False
+
+
+def new_request_id() -> str:
+    """Twelve hex digits that name one operation in the access log and in the events of what it starts."""
+    return os.urandom(6).hex()

@@ -23,7 +23,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `200GiB`, `1.5GB` (decimal), `512M` (binary, as du and df mean it) or a bare number; raises ValueError."""
+    """Bytes of `200GiB`, `1.5GB` (decimal), `512M` (binary, as du means it) or a bare number; raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size; write it as 200GiB or 500MB")

@@ -1,0 +1,316 @@
+"""Results of operations as lines for people; an operation without a form of its own gets names and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from llamahome_tui.batch.tables import fields, table
+from llamahome_tui.operations import Operation
+from llamahome_tui.text import clean
+from llamahome_tui.units import human_bytes, human_count, human_duration
+
+Form: TypeAlias = Callable[[Any], Iterator[str]]
+
+
+def lines_of(operation: Operation | None, data: Any) -> Iterator[str]:
+    """The lines that stand for `data` on a person's screen."""
+    if data is None:
+        return iter(())
+    form = _FORMS.get(operation.name if operation else "", _anything)
+    return form(data)
+
+
+def _runs_list(data: Any) -> Iterator[str]:
+    if not data:
+        yield "no runs yet; start one: llamahome --batch demo"
+        return
+    rows = []
+    for run in data:
+        metrics = run.get("metrics") or {}
+        loss = metrics.get("loss")
+        rows.append((
+            run.get("id"), run.get("status"), _steps(run), "" if loss is None else f"{loss:.4g}",
+            run.get("model") or "", human_duration(run.get("elapsed_s")), " ".join(run.get("tags") or ()),
+        ))  # fmt: skip
+    yield from table(("ID", "STATUS", "STEP", "LOSS", "MODEL", "ELAPSED", "TAGS"), rows, right="STEP LOSS ELAPSED")
+
+
+def _run_show(run: Any) -> Iterator[str]:
+    best = run.get("best") or {}
+    value = best.get("value")
+    memory = run.get("memory") or {}
+    rows: list[tuple[object, ...]]
+    yield from fields((
+        ("run", run.get("id")),
+        ("status", _because(run)),
+        ("model", run.get("model")),
+        ("tags", " ".join(run.get("tags") or ())),
+        ("attempt", run.get("attempt")),
+        ("step", _steps(run)),
+        ("started", run.get("started_at")),
+        ("elapsed", human_duration(run.get("elapsed_s"))),
+        ("left", human_duration(run.get("eta_s")) if run.get("eta_s") is not None else ""),
+        ("best", "" if value is None else f"{best.get('metric')} {value:.4g} at step {best.get('step')}"),
+        ("memory", _memory(memory)),
+        ("host", f"{run.get('host')} (another machine: read only)" if run.get("remote") else run.get("host")),
+        ("folder", run.get("dir")),
+    ))  # fmt: skip
+    if run.get("metrics"):
+        yield ""
+        yield from fields((name, _number(value)) for name, value in run["metrics"].items())
+    if run.get("checkpoints"):
+        yield ""
+        rows = [
+            (c.get("step"), human_bytes(c.get("bytes")), "complete" if c.get("complete") else "partial", c.get("path"))
+            for c in run["checkpoints"]
+        ]
+        yield from table(("CHECKPOINT", "SIZE", "STATE", "PATH"), rows, right="CHECKPOINT SIZE")
+    if run.get("artifacts"):
+        yield ""
+        rows = [(a.get("kind"), human_bytes(a.get("bytes")), a.get("path")) for a in run["artifacts"]]
+        yield from table(("ARTIFACT", "SIZE", "PATH"), rows, right="SIZE")
+    if run.get("recoveries"):
+        yield ""
+        rows = [
+            (r.get("attempt"), r.get("from_step"), "yes" if r.get("exact") else "no", r.get("reason") or "")
+            for r in run["recoveries"]
+        ]
+        yield from table(("ATTEMPT", "FROM STEP", "EXACT", "WHY"), rows)
+
+
+def _run_ended(data: Any) -> Iterator[str]:
+    for run in data if isinstance(data, list) else [data]:
+        yield clean(f"{run.get('id')}  {run.get('status')}")
+        if run.get("dir"):
+            yield clean(f"  {run['dir']}")
+
+
+def _models_list(data: Any) -> Iterator[str]:
+    if not data:
+        yield "no models on this machine yet; the embedded one is always there: llamahome --batch demo"
+        return
+    rows = [
+        (m.get("id"), human_bytes(m.get("size_bytes")), human_count(m.get("parameters")), m.get("dtype") or "",
+         m.get("format") or "", m.get("state"), (m.get("revision") or "")[:8])
+        for m in data
+    ]  # fmt: skip
+    heads = ("ID", "SIZE", "PARAMETERS", "DTYPE", "FORMAT", "STATE", "REVISION")
+    yield from table(heads, rows, right="SIZE PARAMETERS")
+
+
+def _model_show(model: Any) -> Iterator[str]:
+    words = {"size_bytes": ("size", human_bytes), "freed_bytes": ("freed by removing", human_bytes),
+             "parameters": ("parameters", human_count)}  # fmt: skip
+    pairs = []
+    for key, value in model.items():
+        name, form = words.get(key, (key.replace("_", " "), _value))
+        if not isinstance(value, list | dict):
+            pairs.append((name, form(value) if value is not None else ""))
+    yield from fields(pairs)
+    for key in (k for k, v in model.items() if isinstance(v, list) and v):
+        yield ""
+        yield from _anything({key: model[key]})
+
+
+def _demo(data: Any) -> Iterator[str]:
+    yield from fields((
+        ("score before", f"{data['score_before']:.1%}"),
+        ("score after", f"{data['score_after']:.1%}"),
+        ("loss", f"{data['loss_first']:.4g} -> {data['loss_last']:.4g}"),
+        ("seconds", f"{data['seconds']:.1f}"),
+        ("run", data["run"]),
+    ))  # fmt: skip
+
+
+def _cache_usage(data: Any) -> Iterator[str]:
+    categories = data.get("categories", data) if isinstance(data, Mapping) else data
+    if not isinstance(categories, Mapping):
+        yield from _anything(data)
+        return
+    sizes = [(name, value) for name, value in categories.items() if isinstance(value, int | float)]
+    width = max((len(name) for name, _ in sizes), default=0)
+    for name, value in sizes:
+        yield f"{clean(str(name)):<{width}}  {human_bytes(value) if 'per' not in name else value:>10}"
+
+
+def _sized(data: Any) -> Iterator[str]:
+    """A list of things that take disk, whatever else each knows."""
+    if not data or not isinstance(data, list):
+        yield from _anything(data)
+        return
+    heads = [key for key in data[0] if not isinstance(data[0][key], list | dict)]
+    rows = [[human_bytes(row.get(k)) if _is_bytes(k) else _value(row.get(k)) for k in heads] for row in data]
+    titles = [_title(head) for head in heads]
+    yield from table(titles, rows, right=" ".join(_title(h) for h in heads if _is_bytes(h)))
+
+
+def _system(data: Any) -> Iterator[str]:
+    gpus = data.get("gpus") or []
+    if not gpus:
+        yield clean(str(data.get("problem") or "no NVIDIA driver"))
+    else:
+        rows = [
+            (g.get("index"), g.get("name"),
+             f"{human_bytes(g.get('memory_used_bytes'))} / {human_bytes(g.get('memory_total_bytes'))}",
+             _unit(g.get("utilization"), "%"), _unit(g.get("temperature_c"), " C"), _unit(g.get("power_w"), " W"),
+             len(g.get("processes") or ()))
+            for g in gpus
+        ]  # fmt: skip
+        yield from table(("GPU", "NAME", "MEMORY", "LOAD", "TEMP", "POWER", "PROCESSES"), rows, right="LOAD TEMP POWER")
+        if data.get("problem"):
+            yield clean(str(data["problem"]))
+        for gpu in gpus:
+            for process in gpu.get("processes") or ():
+                of_run = f"  run {process['run']}" if process.get("run") else ""
+                memory = human_bytes(process.get("memory_bytes"))
+                yield clean(
+                    f"  gpu {gpu.get('index')}  pid {process.get('pid')}  {memory}  {process.get('name')}{of_run}"
+                )
+    for part in ("cpu", "memory", "disk"):
+        value = data.get(part)
+        if isinstance(value, Mapping):
+            plain = (_pair(k, v) for k, v in value.items() if not isinstance(v, list | dict))
+            yield clean(f"{part:<7} " + "  ".join(plain))
+        elif isinstance(value, list):
+            for row in value:
+                yield clean(f"{part:<7} " + "  ".join(_pair(k, v) for k, v in row.items()))
+    if data.get("driver"):
+        yield clean(f"driver  {data['driver']}")
+
+
+def _config_show(data: Any) -> Iterator[str]:
+    rows = data.get("settings", data) if isinstance(data, Mapping) else data
+    if isinstance(rows, Mapping):
+        rows = [{"key": key, **value} for key, value in rows.items()]
+    cells = [(r.get("key"), _value(r.get("value")), _value(r.get("origin"))) for r in rows]
+    yield from table(("KEY", "VALUE", "ORIGIN"), cells)
+
+
+def _raw_text(data: Any) -> Iterator[str]:
+    """Text that belongs on stdout as it is: a spec, a completion script, a schema."""
+    if isinstance(data, str):
+        yield from data.rstrip("\n").split("\n")
+    elif isinstance(data, Mapping) and isinstance(data.get("text"), str):
+        yield from clean(data["text"], limit=10_000_000, keep_newlines=True).rstrip("\n").split("\n")
+    else:
+        yield from _json(data)
+
+
+def _json(data: Any) -> Iterator[str]:
+    import json
+
+    yield from json.dumps(data, indent=2, default=str).split("\n")
+
+
+def _nothing(_: Any) -> Iterator[str]:
+    """The answer has been streamed already."""
+    yield from ()
+
+
+def _anything(data: Any) -> Iterator[str]:
+    """Any JSON-ready value: a table for a list of objects, names and values for an object."""
+    if isinstance(data, Mapping):
+        flat = [(str(k).replace("_", " "), human_bytes(v) if _is_bytes(k) else _value(v))
+                for k, v in data.items() if not _nested(v)]  # fmt: skip
+        yield from fields(flat)
+        for key, value in data.items():
+            if _nested(value) and value:
+                yield ""
+                yield clean(str(key).replace("_", " ") + ":")
+                yield from ("  " + line for line in _anything(value))
+    elif isinstance(data, list | tuple):
+        if data and all(isinstance(row, Mapping) for row in data):
+            yield from _sized(list(data))
+        else:
+            yield from (clean(_value(item)) for item in data)
+    else:
+        yield clean(_value(data))
+
+
+def _nested(value: Any) -> bool:
+    listed = isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value)
+    return listed or isinstance(value, Mapping)
+
+
+def _is_bytes(key: object) -> bool:
+    return str(key).endswith("bytes")
+
+
+def _title(key: str) -> str:
+    return key.removesuffix("_bytes").replace("_", " ").upper().replace(" ", "-")
+
+
+def _pair(key: str, value: Any) -> str:
+    name = key.removesuffix("_bytes").replace("_", " ")
+    return f"{name} {human_bytes(value) if _is_bytes(key) else _value(value)}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return " ".join(_value(item) for item in value)
+    return str(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _unit(value: Any, unit: str) -> str:
+    return "n/a" if value is None else f"{value:g}{unit}"
+
+
+def _steps(run: Mapping[str, Any]) -> str:
+    step, steps = run.get("step"), run.get("steps")
+    if step is None:
+        return ""
+    return f"{step}/{steps}" if steps else str(step)
+
+
+def _because(run: Mapping[str, Any]) -> str:
+    return f"{run.get('status')}" + (f": {run['reason']}" if run.get("reason") else "")
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    measured, predicted = memory.get("measured_bytes"), memory.get("predicted_bytes")
+    parts = [f"{human_bytes(measured)} measured"] if measured else []
+    parts += [f"{human_bytes(predicted)} predicted"] if predicted else []
+    return ", ".join(parts)
+
+
+_FORMS: dict[str, Form] = {
+    "demo": _demo,
+    "models list": _models_list,
+    "models show": _model_show,
+    "train init": _raw_text,
+    "train start": _run_ended,
+    "runs list": _runs_list,
+    "runs show": _run_show,
+    "runs watch": _run_ended,
+    "runs wait": _run_ended,
+    "runs stop": _run_ended,
+    "runs resume": _run_ended,
+    "runs exec": _run_ended,
+    "runs logs": _nothing,
+    "runs events": _nothing,
+    "generate": _nothing,
+    "cache usage": _cache_usage,
+    "cache list": _sized,
+    "logs list": _sized,
+    "logs show": _nothing,
+    "system show": _system,
+    "system watch": _system,
+    "config show": _config_show,
+    "schema spec": _json,
+    "schema events": _json,
+    "schema results": _json,
+    "completion bash": _raw_text,
+    "completion zsh": _raw_text,
+    "completion fish": _raw_text,
+}

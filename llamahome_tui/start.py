@@ -1,0 +1,59 @@
+"""From a process's surroundings (environment, folder, files) to the Context that its operations are given."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llamahome_tui.context import Context, new_request_id
+
+if TYPE_CHECKING:
+    from llamahome_tui.config.settings import Settings
+
+
+def surroundings(
+    environ: Mapping[str, str],
+    interface: Literal["batch", "tui"],
+    *,
+    options: Mapping[str, Any] | None = None,
+    env_file: bool = True,
+    yes: bool = False,
+) -> tuple[Context, list[Any]]:
+    """The context of this process and the configuration errors that were passed over.
+
+    Batch refuses a broken configuration (ConfigError, listing every error); the terminal application starts with
+    defaults for what is broken and shows the errors, so for `batch` the list is always empty.
+    """
+    from llamahome_tui.config.places import Places
+    from llamahome_tui.config.settings import load_settings
+
+    cwd = _folder()
+    places = Places.from_environ(environ)
+    settings: Settings
+    problems: list[Any] = []
+    if interface == "tui":
+        settings, problems = load_settings(places, environ, cwd, options or {}, env_file, lenient=True)
+    else:
+        settings = load_settings(places, environ, cwd, options or {}, env_file)
+    context = Context(
+        places=places,
+        settings=settings,
+        environ=environ,
+        cwd=cwd,
+        request_id=new_request_id(),
+        interface=interface,
+        yes=yes,
+        stdin=sys.stdin,
+        stdout_is_terminal=sys.stdout.isatty(),
+    )
+    return context, problems
+
+
+def _folder() -> Path:
+    """The working folder; `/` where it was removed under us."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path("/")
