@@ -1,0 +1,200 @@
+"""What a job's own process holds: its lock, its journal, what is asked of it; taken before anything heavy loads."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from llamahome_tui.errors import BusyError
+from llamahome_tui.jobs import control
+from llamahome_tui.jobs.control import Request
+from llamahome_tui.jobs.identity import Identity
+from llamahome_tui.jobs.journal import JournalWriter, tail
+from llamahome_tui.jobs.locks import RecordLock, holder
+from llamahome_tui.jobs.store import Run
+
+PROGRESS_FD: Final = "LLAMAHOME_PROGRESS_FD"
+ATTEMPT: Final = "LLAMAHOME_ATTEMPT"
+_SETTLED: Final = 0.1  # seconds after which a folder's modification time can be trusted to have moved on a change
+_FULL_DISK: Final = 30.0  # seconds the last records of a run wait for room
+# Who looks after the run answers these; the child only reads that they are there.
+_LEAVING: Final = ("stop", "pause", "resume")
+
+
+class Child:
+    """The process that does a job's work, seen from inside. There is one for each process, made by `enter`."""
+
+    def __init__(self, run: Run, lock: RecordLock, journal: JournalWriter, attempt: int, received: list[str]) -> None:
+        self.run = run
+        self.attempt = attempt
+        self._lock = lock
+        self._journal = journal
+        self._received = received  # what signals said: "stop", "pause"
+        self._looked_at = -1
+        self._pending: list[Request] = []
+        self._answered = control.answered(run)
+        self._ended = False
+
+    @classmethod
+    def enter(cls, run_dir: Path) -> Child:
+        """Become the one process that does this run's work. Call it before any heavy import.
+
+        Raises BusyError when another process already does (its pid is named).
+        """
+        os.umask(0o077)
+        run = Run.open(run_dir)
+        # Handlers first: who finds the lock held may send these signals at once.
+        received: list[str] = []
+        _install(received)
+        lock = RecordLock(run.trainer_lock)
+        if not lock.acquire():
+            raise BusyError(
+                f"{run.id} is already being worked on by process {holder(run.trainer_lock)}",
+                code="run.busy",
+                hint=f"watch it: llamahome --batch runs watch {run.id}",
+            )
+        pipe = os.environ.pop(PROGRESS_FD, "")
+        journal = JournalWriter(run.events_path, int(pipe) if pipe.isdigit() and _is_open(int(pipe)) else None)
+        given = os.environ.pop(ATTEMPT, "")
+        return cls(run, lock, journal, int(given) if given.isdigit() else _attempts_before(run) + 1, received)
+
+    @cached_property
+    def job(self) -> Mapping[str, Any]:
+        """spec.json with what `runs resume --set` changed."""
+        return self.run.effective_job()
+
+    def emit(self, type: str, *, sync: bool = False, **fields: Any) -> dict[str, Any]:
+        """Append an event to the run's journal and give it back; `sync` for what must outlive a power cut."""
+        return self._journal.append(type, sync=sync, **fields)
+
+    def start(self, from_step: int, exact: bool, reason: str, **fields: Any) -> dict[str, Any]:
+        """The first event of an attempt: who works, from which step, and whether it goes on exactly."""
+        who = Identity.mine().fields()
+        request = {"request_id": self.run.job["request_id"]} if self.run.job.get("request_id") else {}
+        given = {"attempt": self.attempt, "from_step": from_step, "exact": exact, "reason": reason}
+        return self.emit("start", sync=True, **given, **who, **request, **fields)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run shall checkpoint and stop, by signal or by request. Cheap enough for every step."""
+        return "stop" in self._received or self._asked("stop") is not None
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the run shall checkpoint and pause. A stop that is also there comes first."""
+        return "pause" in self._received or self._asked("pause") is not None
+
+    def requests(self) -> list[Request]:
+        """What is asked and neither answered nor about leaving (save, eval, sample, lr), oldest first; answer each.
+
+        Of equal requests the first is given and the others are answered `superseded`; what may not be obeyed is
+        answered `refused`. Costs one stat while nothing changes.
+        """
+        self._look()
+        given: list[Request] = []
+        for request in [pending for pending in self._pending if pending.op not in _LEAVING]:
+            if request.fault:
+                self.answer(request, "refused", request.fault)
+            elif any(request.same(other) for other in given):
+                self.answer(request, "superseded", "the same was asked just before")
+            else:
+                given.append(request)
+        return given
+
+    def answer(self, request: Request, outcome: str, reason: str = "") -> None:
+        """Answer a request: `applied`, `superseded` or `refused`."""
+        self._answered.add(request.id)
+        self._pending = [other for other in self._pending if other.id != request.id]
+        self.emit(
+            "control", sync=True, request=request.id, op=request.op, value=request.value, outcome=outcome, reason=reason
+        )
+
+    def fail(self, code: str, message: str, *, exception: str = "", hint: str = "", step: int | None = None) -> int:
+        """Journal an `error` and the end `failed`; gives the exit status for the process."""
+        self.emit("error", sync=True, code=code, exception=exception, message=message, hint=hint, step=step)
+        return self.end("failed")
+
+    def end(self, reason: str, **fields: Any) -> int:
+        """The last event, `reason` completed, stopped, paused or failed; gives the process its exit status, 0 or 1.
+
+        The lock stays until the process is gone: only then are its devices free.
+        """
+        if self._ended:
+            raise RuntimeError(f"{self.run.id} has already ended")
+        self._ended = True
+        self._look(force=True)
+        outcomes = {"stopped": "stop", "paused": "pause"}
+        for request in list(self._pending):
+            if request.op == "resume":
+                continue
+            if request.fault:
+                self.answer(request, "refused", request.fault)
+            elif outcomes.get(reason) == request.op:
+                self.answer(request, "applied")
+                outcomes = {}  # equal requests: the first one did it
+            else:
+                self.answer(request, "superseded", f"the run ended first: {reason}")
+        self.emit("end", sync=True, reason=reason, **fields)
+        kept = self._journal.close(timeout=_FULL_DISK)
+        return 0 if reason in ("completed", "stopped", "paused") and kept else 1
+
+    def _asked(self, op: str) -> Request | None:
+        self._look()
+        return next((request for request in self._pending if request.op == op and not request.fault), None)
+
+    def _look(self, *, force: bool = False) -> None:
+        if not self._ended:
+            self._journal.settle()
+        try:
+            changed = self.run.control_dir.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        # Two changes in one tick of the file system's clock look like one: a young time is looked at again.
+        if changed == self._looked_at and not force:
+            return
+        young = abs(time.time() - changed / 1e9) < _SETTLED
+        self._looked_at = -1 if young else changed
+        self._pending = [request for request in control.requests(self.run) if request.id not in self._answered]
+
+
+def _install(received: list[str]) -> None:
+    """Turn signals into words in `received`; SIGUSR2 writes every thread's stack to stderr, even from a hung call."""
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append("pause" if number == signal.SIGUSR1 else "stop")
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, note)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    faulthandler.enable(file=2)
+    faulthandler.register(signal.SIGUSR2, file=2, all_threads=True, chain=False)
+    me = os.getpid()
+
+    def plain() -> None:
+        # A forked data worker must die of the signals that its parent only notes.
+        if os.getppid() == me:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=plain)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return fd > 2
+
+
+def _attempts_before(run: Run) -> int:
+    newest = tail(run.events_path, 1, {"start"})
+    attempt = newest[0].get("attempt") if newest else 0
+    return attempt if isinstance(attempt, int) else 0

@@ -1,0 +1,111 @@
+"""POSIX record locks that say who is alive; a process never opens and closes a lock file that it holds."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+# struct flock of Linux on 64-bit machines: type, whence, start, length, pid (with the C alignment).
+_FLOCK: Final = "hhqqi4x"
+_POLL: Final = 0.01  # seconds between two tries of a blocking acquire
+
+# A POSIX lock belongs to the process: any close of the file, by any thread, drops it. What this process holds is
+# therefore known to the process, and no thread opens a lock file while another takes one.
+_held: dict[str, RecordLock] = {}
+_guard = threading.Lock()
+
+
+def _forget_after_fork() -> None:
+    """A fork inherits no record lock. Its copies of the descriptors are harmless: locks go by process."""
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+class RecordLock:
+    """An exclusive lock on one file. It goes with the process, however that ends, and with nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+        self._pid = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether this very object, in this process, has the lock."""
+        return self._fd is not None and self._pid == os.getpid()
+
+    def acquire(self, blocking: bool = False, timeout: float | None = None) -> bool:
+        """Take the lock; False when another has it, when blocking after `timeout` seconds. OSError when it can't be."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._try():
+            if not blocking or (deadline is not None and time.monotonic() >= deadline):
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def _try(self) -> bool:
+        key = _key(self.path)
+        with _guard:
+            if key in _held:
+                return False  # another part of this process; opening the file would already be too much
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                os.close(fd)
+                return False
+            except BaseException:
+                os.close(fd)
+                raise
+            self._fd, self._pid = fd, os.getpid()
+            _held[key] = self
+            return True
+
+    def release(self) -> None:
+        """Give the lock back; without effect when it is not held here."""
+        with _guard:
+            if self._fd is None or self._pid != os.getpid():
+                return
+            _held.pop(_key(self.path), None)
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> RecordLock:
+        self.acquire(blocking=True)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.release()
+
+
+def holder(path: Path) -> int | None:
+    """Pid of the process that holds the lock, None when nobody does, 0 when this pid namespace cannot see who.
+
+    Inside the holder it answers without touching the file.
+    """
+    with _guard:
+        if _key(path) in _held:
+            return os.getpid()
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _whence, _start, _length, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        finally:
+            os.close(fd)
+    return None if kind == fcntl.F_UNLCK else max(0, pid)
+
+
+def _key(path: Path) -> str:
+    return os.path.realpath(path)
