@@ -1,0 +1,123 @@
+"""The key table: every key of the terminal application, declared once; bindings, footer and help are made from it.
+
+A key stands here with the scope it works in; no screen or widget declares keys of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textual.binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One action and the keys that start it.
+
+    `keys` are Textual key names, separated by commas; `shown` is what footer and help print.
+    `rank` orders the footer (low first, 0: only in the help); a narrow footer drops the highest ranks.
+    """
+
+    scope: str
+    keys: str
+    action: str
+    shown: str
+    label: str
+    help: str
+    rank: int = 0
+    priority: bool = False
+
+    @property
+    def id(self) -> str:
+        """The name a key map file uses, `training.stop`."""
+        return f"{self.scope}.{self.action.replace('(', '-').replace(')', '').replace(chr(39), '')}"
+
+
+# Scopes in the order the help shows them, with their titles.
+SCOPES: dict[str, str] = {
+    "app": "Everywhere",
+    "table": "In lists",
+    "models": "Models",
+    "training": "Training: runs",
+    "run": "Training: one run",
+    "cache": "Cache",
+    "logs": "Logs",
+    "text": "In text and logs",
+    "dialog": "When asked",
+    "prompt": "When typing",
+    "palette": "Commands",
+}
+
+KEYS: tuple[Key, ...] = (
+    Key("app", "1,f1", "open('models')", "1 F1", "Models", "models on this machine"),
+    Key("app", "2,f2", "open('training')", "2 F2", "Training", "runs: start, watch, control"),
+    Key("app", "3,f3", "open('cache')", "3 F3", "Cache", "what takes disk"),
+    Key("app", "4,f4", "open('logs')", "4 F4", "Logs", "logs of LlamaHome and of runs"),
+    Key("app", "colon,ctrl+p", "palette", ":", "commands", "every operation by name (also ctrl+p)", 80, priority=False),
+    Key("app", "question_mark", "help", "?", "help", "this page", 81),
+    Key("app", "q,escape", "back", "q", "back", "back, or close what is open (also Esc)", 90),
+    Key("app", "T", "next_theme", "T", "theme", "next theme: dark, light, contrast"),
+    Key("app", "ctrl+q", "leave", "ctrl+q", "quit", "leave LlamaHome; runs go on", 91, priority=True),
+    Key("table", "down,j", "down", "↓ j", "", "next line"),
+    Key("table", "up,k", "up", "↑ k", "", "line before"),
+    Key("table", "pagedown,ctrl+f", "page_down", "PgDn", "", "next page"),
+    Key("table", "pageup,ctrl+b", "page_up", "PgUp", "", "page before"),
+    Key("table", "home,g", "top", "g", "", "first line"),
+    Key("table", "end,G", "bottom", "G", "", "last line"),
+    Key("table", "enter", "choose", "⏎", "open", "open the line", 10),
+    Key("table", "slash", "filter", "/", "filter", "show only lines with these words, while typing", 60),
+    Key("table", "s", "sort", "s", "sort", "sort by the next column", 61),
+    Key("table", "S", "reverse", "S", "", "turn the order round"),
+    Key("table", "space", "mark", "space", "mark", "mark the line", 62),
+    Key("table", "a", "mark_all", "a", "", "mark all lines, or none"),
+    Key("text", "down,j", "down", "↓ j", "", "next line"),
+    Key("text", "up,k", "up", "↑ k", "", "line before"),
+    Key("text", "pagedown,space", "page_down", "PgDn", "", "next page"),
+    Key("text", "pageup", "page_up", "PgUp", "", "page before"),
+    Key("text", "home,g", "top", "g", "", "first line"),
+    Key("text", "end,G", "bottom", "G", "end", "last line, and follow", 60),
+    Key("training", "n", "start", "n", "new", "start a run from a spec file", 20),
+    Key("training", "x", "stop", "x", "stop", "stop the selected run: checkpoint, then end", 21),
+    Key("training", "r", "resume", "r", "resume", "go on from the newest complete checkpoint", 22),
+    Key("training", "d", "remove", "d", "delete", "delete a run that has ended, after showing what goes", 23),
+    Key("training", "l", "log", "l", "log", "the log of the selected run", 24),
+    Key("training", "y", "copy", "y", "copy id", "copy the run's id", 63),
+    Key("run", "x", "stop", "x", "stop", "stop the run: checkpoint, then end", 21),
+    Key("run", "r", "resume", "r", "resume", "go on from the newest complete checkpoint", 22),
+    Key("run", "l", "log", "l", "log", "the log over the whole page, and back", 24),
+    Key("run", "e", "events", "e", "events", "the events over the whole page, and back", 25),
+    Key("run", "p", "plots", "p", "plots", "the plots over the whole page, and back", 26),
+    Key("run", "y", "copy", "y", "copy id", "copy the run's id", 63),
+    Key("dialog", "left,right,tab,h,l", "other", "← →", "", "the other answer"),
+    Key("dialog", "enter,space", "answer", "⏎", "", "take this answer"),
+    Key("dialog", "y", "yes", "y", "", "yes"),
+    Key("dialog", "n,escape,q", "no", "n Esc", "", "no"),
+    Key("prompt", "escape", "cancel", "Esc", "", "close without an answer"),
+    Key("palette", "escape", "cancel", "Esc", "", "close"),
+    Key("palette", "down,ctrl+n", "down", "↓", "", "next command"),
+    Key("palette", "up", "up", "↑", "", "command before"),
+)
+
+
+def keys_of(*scopes: str) -> tuple[Key, ...]:
+    """The keys of these scopes, in table order."""
+    return tuple(key for key in KEYS if key.scope in scopes)
+
+
+def bindings(*scopes: str) -> list[Binding]:
+    """Textual bindings of these scopes, for a `BINDINGS` declaration."""
+    from textual.binding import Binding
+
+    return [
+        Binding(key.keys, key.action, key.label or key.help, key_display=key.shown, priority=key.priority, id=key.id)
+        for key in keys_of(*scopes)
+    ]
+
+
+def footer(scopes: Iterable[str]) -> list[Key]:
+    """The keys a footer offers for these scopes, the ones that matter most first."""
+    wanted = tuple(scopes)
+    return sorted((key for key in keys_of(*wanted) if key.rank), key=lambda key: key.rank)

@@ -1,0 +1,1 @@
+"""The Training screen: the list of runs and a run's page."""

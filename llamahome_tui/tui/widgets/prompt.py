@@ -1,0 +1,78 @@
+"""Prompt: one line of input with what it expects beside it; what is typed is checked before the dialog closes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from llamahome_tui.errors import LlamaHomeError
+from llamahome_tui.text import clean
+from llamahome_tui.tui.keys import bindings
+
+
+class Prompt(ModalScreen[str | None]):
+    """Ask for a line. `check` raises LlamaHomeError to keep the dialog open with its message; None means cancelled."""
+
+    BINDINGS = bindings("prompt")
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        value: str = "",
+        notes: Sequence[str] = (),
+        placeholder: str = "",
+        check: Callable[[str], object] | None = None,
+    ) -> None:
+        super().__init__()
+        self._title, self._value, self._notes = clean(title), value, tuple(notes)
+        self._placeholder, self._check = placeholder, check
+
+    def compose(self) -> ComposeResult:
+        """Title, input, what is wrong, notes."""
+        with Vertical(classes="dialog"):
+            yield Static(Content(self._title), classes="dialog-title", markup=False)
+            line = Input(self._value, placeholder=self._placeholder, compact=True, select_on_focus=False, id="line")
+            line.cursor_blink = False
+            yield line
+            yield Static("", id="wrong", markup=False)
+            notes = "\n".join(clean(note, limit=300) for note in self._notes)
+            yield Static(Content(notes), classes="dialog-notes", markup=False)
+
+    def on_mount(self) -> None:
+        """Type at once, after what is there already."""
+        line = self.query_one("#line", Input)
+        line.focus()
+        line.cursor_position = len(line.value)
+
+    @on(Input.Submitted)
+    def _submit(self, event: Input.Submitted) -> None:
+        text = event.value.strip()
+        if not text:
+            return
+        try:
+            if self._check is not None:
+                self._check(text)
+        except LlamaHomeError as error:
+            self._say(error.message + (f"\n{error.hint}" if error.hint else ""))
+            return
+        self.dismiss(text)
+
+    @on(Input.Changed)
+    def _changed(self) -> None:
+        self._say("")
+
+    def _say(self, text: str) -> None:
+        wrong = self.query_one("#wrong", Static)
+        wrong.update(Content(clean(text, keep_newlines=True)))
+        wrong.display = bool(text)
+
+    def action_cancel(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
