@@ -1,6 +1,6 @@
 """Finds repositories in the Hugging Face cache with os.scandir; a link that leaves its repository is never followed.
 
-Layout: models--<org>--<name>/ with blobs/<hash>, refs/<branch> (a commit), snapshots/<commit>/<file> (a link to a blob).
+Layout: models--<org>--<name>/ with blobs/<hash>, refs/<branch> (a commit), snapshots/<commit>/<file> (links).
 """
 
 from __future__ import annotations
