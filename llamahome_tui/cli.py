@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llamahome_tui import __version__
 from llamahome_tui.errors import LlamaHomeError, UsageError
@@ -27,9 +27,8 @@ The home of open language models on a GPU box: one terminal application, and the
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What the terminal application opens on; empty means its own choice."""
+class Opening(NamedTuple):
+    """What the terminal application opens on; empty means its own choice. (A dataclass would delay the first frame.)"""
 
     screen: str = ""
     run: str = ""
@@ -126,12 +125,9 @@ def _open(opening: Opening) -> int:
     from llamahome_tui.tui import splash
 
     splash.draw()
-    from llamahome_tui.start import surroundings
+    from llamahome_tui.tui.start import start
 
-    context, problems = surroundings(os.environ, "tui", env_file=opening.env_file)
-    from llamahome_tui.tui.app import run
-
-    return run(opening.screen, opening.run, opening.theme, context, problems)
+    return start(opening)
 
 
 def _say(text: str) -> int:

@@ -56,7 +56,8 @@ class Operation:
     changes: bool = False  # may change something: the access log and the palette tell it apart
     destructive: bool = False  # the terminal application asks first, with Cancel focused
     example: str = ""
-    # stream: what it yields on the way is the answer (logs, events), so --json prints that too; result: only the last line
+    mends_configuration: bool = False  # works with a broken configuration too
+    # stream: what it yields on the way is the answer (logs, events) and --json prints it; result: the last line is all
     answer: Literal["result", "stream"] = "result"
 
     @property
@@ -189,7 +190,8 @@ OPERATIONS: tuple[Operation, ...] = (
         answer="stream",
     ),
     Operation(
-        "runs", "exec", "run any command with a run's queue, logs, survival and notification", "jobs.commands:exec_command",
+        "runs", "exec", "run any command with a run's queue, logs, survival and notification",
+        "jobs.commands:exec_command",
         (
             Argument("name", "name of the run", required=True),
             _DETACH,
@@ -247,10 +249,11 @@ OPERATIONS: tuple[Operation, ...] = (
             _positional("key", "as ui.theme", metavar="KEY", completes="setting"),
             _positional("value", "the new value", metavar="VALUE"),
         ),
-        changes=True,
+        changes=True, mends_configuration=True,
     ),
-    Operation("config", "path", "where everything lives", "config.commands:path"),
-    Operation("config", "validate", "check every configuration file", "config.commands:validate"),
+    Operation("config", "path", "where everything lives", "config.commands:path", mends_configuration=True),
+    Operation("config", "validate", "check every configuration file", "config.commands:validate",
+              mends_configuration=True),
     Operation("schema", "spec", "JSON Schema of the training spec", "schemas:spec"),
     Operation("schema", "events", "JSON Schema of a run's events", "schemas:events"),
     Operation("schema", "results", "JSON Schema of what operations return", "schemas:results"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llamahome_tui.context import Context, new_request_id
 
 if TYPE_CHECKING:
+    from llamahome_tui.config.fields import Mistake
     from llamahome_tui.config.settings import Settings
 
 
@@ -20,23 +21,25 @@ def surroundings(
     options: Mapping[str, Any] | None = None,
     env_file: bool = True,
     yes: bool = False,
-) -> tuple[Context, list[Any]]:
-    """The context of this process and the configuration errors that were passed over.
+    lenient: bool = False,
+) -> tuple[Context, list[Mistake]]:
+    """The context of this process and the configuration mistakes that were passed over.
 
-    Batch refuses a broken configuration (ConfigError, listing every error); the terminal application starts with
-    defaults for what is broken and shows the errors, so for `batch` the list is always empty.
+    Batch refuses a broken configuration (ConfigError, listing every mistake). The terminal application and what mends
+    a configuration are `lenient`: they start with defaults for what is broken.
     """
     from llamahome_tui.config.places import Places
-    from llamahome_tui.config.settings import load_settings
+    from llamahome_tui.config.settings import environment, load_settings
 
     cwd = _folder()
+    environ = environment(environ, cwd, env_file)
     places = Places.from_environ(environ)
     settings: Settings
-    problems: list[Any] = []
-    if interface == "tui":
-        settings, problems = load_settings(places, environ, cwd, options or {}, env_file, lenient=True)
+    problems: list[Mistake] = []
+    if lenient or interface == "tui":
+        settings, problems = load_settings(places, environ, cwd, options, env_file, lenient=True)
     else:
-        settings = load_settings(places, environ, cwd, options or {}, env_file)
+        settings = load_settings(places, environ, cwd, options, env_file)
     context = Context(
         places=places,
         settings=settings,

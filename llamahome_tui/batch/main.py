@@ -15,7 +15,7 @@ from llamahome_tui.batch.people import People
 from llamahome_tui.batch.words import Invocation, read_words
 from llamahome_tui.errors import ConfigError, Interrupted, LlamaHomeError, ResourceError, UsageError
 from llamahome_tui.operations import Operation
-from llamahome_tui.outcome import Accepted, Record, Result
+from llamahome_tui.outcome import Accepted, Level, Note, Record, Result
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -62,7 +62,10 @@ def _run(words: Sequence[str]) -> int:
     try:
         from llamahome_tui.start import surroundings
 
-        context, _ = surroundings(os.environ, "batch", env_file=asked.env_file, yes=asked.yes)
+        lenient = asked.operation.mends_configuration
+        context, _ = surroundings(os.environ, "batch", env_file=asked.env_file, yes=asked.yes, lenient=lenient)
+        for warning in context.settings.warnings:
+            output.show(Note(warning, Level.WARNING))
         return _work(asked, context, output, failed)
     except LlamaHomeError as error:
         output.fail(error)

@@ -58,7 +58,10 @@ class People:
 
     def fail(self, error: LlamaHomeError) -> None:
         self._finish()
-        self._stderr.write(f"llamahome: {_line(error.message)}\n")
+        first, *others = error.message.split("\n")
+        self._stderr.write(f"llamahome: {_line(first)}\n")
+        for line in others:
+            self._stderr.write(f"  {_line(line)}\n")
         for row in _mistakes(error):
             self._stderr.write(f"  {_line(row)}\n")
         if error.hint:
@@ -129,13 +132,14 @@ def _mistakes(error: LlamaHomeError) -> list[str]:
     found = []
     for row in rows if isinstance(rows, list | tuple) else []:
         if not isinstance(row, dict):
-            text = str(row)
+            reason = text = str(row)
         else:
-            place = ":".join(str(row[k]) for k in ("file", "line") if row.get(k) not in (None, ""))
+            reason = str(row.get("reason", ""))
+            place = ":".join(str(row[k]) for k in ("file", "line") if row.get(k) not in (None, "", 0))
             what = " ".join(str(row[k]) for k in ("key", "field", "reason") if row.get(k) not in (None, ""))
             nearest = f"; did you mean {row['nearest']}?" if row.get("nearest") else ""
             text = ": ".join(part for part in (place, what) if part) + nearest
-        if text and text not in error.message:
+        if reason not in error.message:
             found.append(text)
     return found[:50]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -145,38 +146,15 @@ def _sized(data: Any) -> Iterator[str]:
     yield from table(titles, rows, right=" ".join(_title(h) for h in heads if _is_bytes(h)))
 
 
-def _system(data: Any) -> Iterator[str]:
-    gpus = data.get("gpus") or []
-    if not gpus:
-        yield clean(str(data.get("problem") or "no NVIDIA driver"))
-    else:
-        rows = [
-            (g.get("index"), g.get("name"),
-             f"{human_bytes(g.get('memory_used_bytes'))} / {human_bytes(g.get('memory_total_bytes'))}",
-             _unit(g.get("utilization"), "%"), _unit(g.get("temperature_c"), " C"), _unit(g.get("power_w"), " W"),
-             len(g.get("processes") or ()))
-            for g in gpus
-        ]  # fmt: skip
-        yield from table(("GPU", "NAME", "MEMORY", "LOAD", "TEMP", "POWER", "PROCESSES"), rows, right="LOAD TEMP POWER")
-        if data.get("problem"):
-            yield clean(str(data["problem"]))
-        for gpu in gpus:
-            for process in gpu.get("processes") or ():
-                of_run = f"  run {process['run']}" if process.get("run") else ""
-                memory = human_bytes(process.get("memory_bytes"))
-                yield clean(
-                    f"  gpu {gpu.get('index')}  pid {process.get('pid')}  {memory}  {process.get('name')}{of_run}"
-                )
-    for part in ("cpu", "memory", "disk"):
-        value = data.get(part)
-        if isinstance(value, Mapping):
-            plain = (_pair(k, v) for k, v in value.items() if not isinstance(v, list | dict))
-            yield clean(f"{part:<7} " + "  ".join(plain))
-        elif isinstance(value, list):
-            for row in value:
-                yield clean(f"{part:<7} " + "  ".join(_pair(k, v) for k, v in row.items()))
-    if data.get("driver"):
-        yield clean(f"driver  {data['driver']}")
+def _worded(name: str) -> Form:
+    """A form that its own domain package words, as `resources.wording:system_lines`; imported when it is needed."""
+    module, _, attribute = name.partition(":")
+
+    def form(data: Any) -> Iterator[str]:
+        worded: Form = getattr(importlib.import_module(f"llamahome_tui.{module}"), attribute)
+        yield from worded(data)
+
+    return form
 
 
 def _config_show(data: Any) -> Iterator[str]:
@@ -241,11 +219,6 @@ def _title(key: str) -> str:
     return key.removesuffix("_bytes").replace("_", " ").upper().replace(" ", "-")
 
 
-def _pair(key: str, value: Any) -> str:
-    name = key.removesuffix("_bytes").replace("_", " ")
-    return f"{name} {human_bytes(value) if _is_bytes(key) else _value(value)}"
-
-
 def _value(value: Any) -> str:
     if value is None:
         return "n/a"
@@ -260,10 +233,6 @@ def _value(value: Any) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def _unit(value: Any, unit: str) -> str:
-    return "n/a" if value is None else f"{value:g}{unit}"
 
 
 def _steps(run: Mapping[str, Any]) -> str:
@@ -304,8 +273,9 @@ _FORMS: dict[str, Form] = {
     "cache list": _sized,
     "logs list": _sized,
     "logs show": _nothing,
-    "system show": _system,
-    "system watch": _system,
+    "system show": _worded("resources.wording:system_lines"),
+    "system watch": _worded("resources.wording:system_lines"),
+    "system doctor": _worded("resources.wording:doctor_lines"),
     "config show": _config_show,
     "schema spec": _json,
     "schema events": _json,

@@ -38,7 +38,9 @@ class Limits:
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """The limits that the settings ask for."""
-        return cls(settings.logs.rotate_mib * 1024 * 1024, settings.logs.keep, settings.logs.level, settings.logs.tracebacks)
+        return cls(
+            settings.logs.rotate_mib * 1024 * 1024, settings.logs.keep, settings.logs.level, settings.logs.tracebacks
+        )
 
 
 def write(logs: Path, name: str, level: str, text: str, limits: Limits | None = None) -> None:
@@ -63,7 +65,8 @@ def append(path: Path, entry: bytes, limits: Limits) -> None:
                 handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 break
             except FileNotFoundError:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for folder in reversed([path.parent, *path.parent.parents]):
+                    folder.mkdir(mode=0o700, exist_ok=True)
         else:
             return
         try:
