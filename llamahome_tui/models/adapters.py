@@ -49,7 +49,8 @@ def _checkpoint(run: Run, which: str) -> Path | None:
     from llamahome_tui.jobs.recovery import newest_complete_checkpoint, verify
 
     if which in {"", "last"}:
-        return newest_complete_checkpoint(run)
+        newest = newest_complete_checkpoint(run)
+        return None if newest is None else newest.path
     if which == "best":
         from llamahome_tui.jobs.view import summarise
 
@@ -61,7 +62,17 @@ def _checkpoint(run: Run, which: str) -> Path | None:
             f"--checkpoint {which}: give best, last, or a step number", hint=f"llamahome --batch runs show {run.id}"
         )
     folder = run.checkpoints_dir / f"step-{int(which.removeprefix('step-'))}"
-    return folder if folder.is_dir() and verify(folder) else None
+    if not folder.is_dir():
+        return None
+    faults = verify(folder)
+    if faults:
+        raise IntegrityError(
+            f"{folder}: this checkpoint is not whole: {faults[0]}",
+            code="checkpoint.broken",
+            hint=f"take another one: llamahome --batch runs show {run.id}",
+            data={"file": str(folder), "faults": faults},
+        )
+    return folder
 
 
 def _weights_in(folder: Path) -> RunWeights | None:
