@@ -15,7 +15,12 @@ from typing import Final, TypeAlias
 Number: TypeAlias = float | int
 
 MAX_SEGMENT: Final = 64 << 10  # bytes of a line or bar that are looked at; the rest of a longer one is passed over
-_RENAMED: Final = {"learning_rate": "lr", "num_tokens": "tokens", "num_input_tokens_seen": "tokens", "train_tokens_per_second": "tokens_per_s"}
+_RENAMED: Final = {
+    "learning_rate": "lr",
+    "num_tokens": "tokens",
+    "num_input_tokens_seen": "tokens",
+    "train_tokens_per_second": "tokens_per_s",
+}
 # A dict of numbers is a trainer's log line only if it speaks of one of these.
 _SIGNS: Final = re.compile(r"(?:^|_)(?:loss|lr|learning_rate|grad_norm|runtime|epoch|accuracy|reward|perplexity)")
 _TQDM: Final = re.compile(
@@ -94,11 +99,10 @@ class Segments:
 
 
 def _bar(text: str) -> Bar | None:
-    match = None
-    for match in _TQDM.finditer(text):  # the last repaint counts
-        pass
-    if match is None:
+    repaints = list(_TQDM.finditer(text))
+    if not repaints:
         return None
+    match = repaints[-1]
     total = _count(match["total"], match["total_unit"])
     done = _count(match["done"], match["done_unit"])
     if total <= 0:

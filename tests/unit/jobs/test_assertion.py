@@ -34,7 +34,9 @@ def test_holds(text: str, value: float | None, holds: bool) -> None:
     assert read_condition(text).holds(value) is holds
 
 
-@pytest.mark.parametrize("text", ["", "eval_loss", "<1", "eval_loss<", "eval_loss=1", "1<2", "a<1 and b<2", "loss<nan", "loss<<1"])
+@pytest.mark.parametrize(
+    "text", ["", "eval_loss", "<1", "eval_loss<", "eval_loss=1", "1<2", "a<1 and b<2", "loss<nan", "loss<<1"]
+)
 def test_other_forms_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_condition(text)

@@ -39,7 +39,10 @@ def one(segment: bytes) -> Measured | Bar:
         (b"{'loss': 'nan', 'epoch': '0.2'}", {"loss": None, "epoch": 0.2}),
         (b'{"loss": 1.5, "name": "x", "lr": 0.1}', {"loss": 1.5, "lr": 0.1}),
         (b"\x1b[32m{'loss': 2.0}\x1b[0m", {"loss": 2.0}),
-        (b"{'rewards/chosen': 0.4, 'rewards/margins': 0.1, 'loss': 0.6}", {"rewards/chosen": 0.4, "rewards/margins": 0.1, "loss": 0.6}),
+        (
+            b"{'rewards/chosen': 0.4, 'rewards/margins': 0.1, 'loss': 0.6}",
+            {"rewards/chosen": 0.4, "rewards/margins": 0.1, "loss": 0.6},
+        ),
         (b"INFO trainer: {'loss': 3}", {"loss": 3}),
     ],
 )
@@ -59,8 +62,14 @@ def test_a_line_that_names_its_step() -> None:
     [
         (b" 10%|\xe2\x96\x88         | 10/100 [00:05<00:45,  2.00it/s]", Bar("", 10, 100, 45.0, "2.00it/s")),
         (b"  5%|5         | 1/20 [01:02:03<?, ?it/s]", Bar("", 1, 20, None, "?it/s")),
-        (b"Map: 100%|#####| 1.00k/1.00k [00:00<00:00, 5000 examples/s]", Bar("Map", 1000, 1000, 0.0, "5000 examples/s")),
-        (b"Loading checkpoint shards:  50%|##  | 1/2 [00:01<00:01,  1.0s/it]", Bar("Loading checkpoint shards", 1, 2, 1.0, "1.0s/it")),
+        (
+            b"Map: 100%|#####| 1.00k/1.00k [00:00<00:00, 5000 examples/s]",
+            Bar("Map", 1000, 1000, 0.0, "5000 examples/s"),
+        ),
+        (
+            b"Loading checkpoint shards:  50%|##  | 1/2 [00:01<00:01,  1.0s/it]",
+            Bar("Loading checkpoint shards", 1, 2, 1.0, "1.0s/it"),
+        ),
         (b" 10%|#  | 1/10 [00:01<00:09, 1it/s] 20%|##  | 2/10 [00:02<00:08, 1it/s]", Bar("", 2, 10, 8.0, "1it/s")),
         (b"  0%|          | 0/500 [00:00<?, ?it/s]", Bar("", 0, 500, None, "?it/s")),
         (b" 30%|###   | 3/10 [00:01<1:00:02,  1.3it/s, loss=0.4]", Bar("", 3, 10, 3602.0, "1.3it/s")),
@@ -113,7 +122,9 @@ def test_hostile_lines_take_no_long_time(piece: bytes) -> None:
     assert time.perf_counter() - begun < 1.0
 
 
-@given(st.lists(st.sampled_from([b"one", b"\n", b"\r", b"\r\n", b"two three", b"x" * 100]), max_size=30), st.integers(1, 7))
+@given(
+    st.lists(st.sampled_from([b"one", b"\n", b"\r", b"\r\n", b"two three", b"x" * 100]), max_size=30), st.integers(1, 7)
+)
 def test_segments_do_not_depend_on_how_bytes_arrive(parts: list[bytes], size: int) -> None:
     data = b"".join(parts)
     segments = Segments()
