@@ -1,0 +1,180 @@
+"""Checkpoints: one gets its name only when everything in it is on disk, and older ones go only after that."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llamahome_tui.jobs import recovery
+from llamahome_tui.jobs.store import Run, sync_folder
+from llamahome_tui.training.trainer import rng
+from llamahome_tui.training.trainer.model import ADAPTER, Trainee
+
+STATE = "trainer.pt"  # optimizer, scaler, random number generators
+COUNTERS = "counters.json"  # counters, surroundings, spec, data hashes
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete checkpoint: its folder and the step it stands after."""
+
+    path: Path
+    step: int
+    notes: Mapping[str, Any]  # what COUNTERS holds
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A folder that is safely on disk."""
+
+    path: Path
+    bytes: int
+
+
+def newest(run: Run) -> tuple[Checkpoint | None, list[Path]]:
+    """The newest checkpoint whose every byte is as it was written, and what was set aside because it is not.
+
+    Only for the holder of the trainer's lock: left-overs of a save that was killed are removed.
+    """
+    for pattern in (".tmp-*", ".old-*"):
+        for left_over in run.checkpoints_dir.glob(pattern):
+            shutil.rmtree(left_over, ignore_errors=True)
+    aside = recovery.set_aside_partials(run, hashes=True)
+    found = recovery.newest_complete_checkpoint(run)
+    if found is None:
+        return None, aside
+    notes = json.loads((found.path / COUNTERS).read_text(encoding="utf-8"))
+    return Checkpoint(found.path, found.step, notes), aside
+
+
+def write(folder: Path, step: int, trainee: Trainee, optimizer: Any, scaler: Any, notes: Mapping[str, Any]) -> Written:
+    """Write `folder`/step-<n>. Raises OSError or RuntimeError (see `is_disk_full`) and leaves nothing half done."""
+    state = {
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict() if scaler else {},
+        "rng": rng.snapshot(),
+    }
+
+    def fill(into: Path) -> None:
+        save_weights(trainee, into)
+        with (into / STATE).open("wb") as file:
+            torch.save(state, file)
+        (into / COUNTERS).write_text(json.dumps(notes), encoding="utf-8")
+
+    return publish(folder, f"step-{step}", fill, step=step)
+
+
+def restore(checkpoint: Checkpoint, trainee: Trainee, optimizer: Any, scaler: Any) -> None:
+    """Put weights, optimiser, scaler and random number generators back to a checkpoint."""
+    load_weights(trainee, checkpoint.path)
+    state = torch.load(checkpoint.path / STATE, map_location="cpu", weights_only=True)
+    optimizer.load_state_dict(state["optimizer"])
+    if scaler and state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
+    rng.restore(state["rng"])
+
+
+def save_weights(trainee: Trainee, into: Path) -> None:
+    """The adapter in PEFT form, or the whole model in transformers form."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save
+
+    if not trainee.lora:
+        trainee.base.save_pretrained(into)
+        return
+    weights = get_peft_model_state_dict(trainee.model, adapter_name=ADAPTER)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    (into / ADAPTER_WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
+    config = trainee.model.peft_config[ADAPTER]
+    training, config.inference_mode = config.inference_mode, True
+    config.save_pretrained(str(into))
+    config.inference_mode = training
+
+
+def load_weights(trainee: Trainee, folder: Path) -> None:
+    """Back from `save_weights`, into a model of the same form."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    if trainee.lora:
+        set_peft_model_state_dict(trainee.model, load_file(folder / ADAPTER_WEIGHTS), adapter_name=ADAPTER)
+        return
+    weights: dict[str, Any] = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        weights |= load_file(file)
+    missing = trainee.base.load_state_dict(weights, strict=False).missing_keys
+    trainee.base.tie_weights()
+    tied = set(getattr(trainee.base, "_tied_weights_keys", None) or ())
+    if lost := [key for key in missing if key not in tied]:
+        raise ValueError(f"{folder} lacks {', '.join(lost[:5])}")
+
+
+def publish(folder: Path, name: str, fill: Callable[[Path], None], *, step: int | None = None) -> Written:
+    """Fill a folder under another name, sync all of it, then give it its name; with a step it gets a complete.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary, target = folder / f".tmp-{name}", folder / name
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        fill(temporary)
+        if step is not None:
+            size = recovery.write_complete(temporary, step)
+        else:
+            size = _sync_all(temporary)
+        discard(target)
+        temporary.rename(target)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return Written(target, size)
+
+
+def rotate(folder: Path, keep: int, best: str) -> None:
+    """Remove all complete checkpoints but the last `keep` and the folder named `best`."""
+    steps = sorted((int(p.name[5:]), p) for p in folder.glob("step-*") if p.name[5:].isdigit())
+    for _, path in steps[: -max(1, keep)]:
+        if path.name != best:
+            discard(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a folder so that a kill in between leaves nothing that looks like a checkpoint."""
+    if not path.exists():
+        return
+    doomed = path.with_name(f".old-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _sync_all(folder: Path) -> int:
+    size = 0
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        size += path.stat().st_size
+    sync_folder(folder)
+    return size
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a save failed for want of space; torch and safetensors hide the error number in a text or a cause."""
+    while True:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left" in str(error) or "os error 28" in str(error) or "Disk quota" in str(error):
+            return True
+        following = error.__cause__ or error.__context__
+        if following is None:
+            return False
+        error = following

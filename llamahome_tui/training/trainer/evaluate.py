@@ -1,0 +1,154 @@
+"""Evaluation: mean loss on held-out rows, and how often the model's own greedy answer is exactly theirs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llamahome_tui.training.auto import Micro
+from llamahome_tui.training.trainer import batches, memory
+from llamahome_tui.training.trainer.batches import Row
+from llamahome_tui.training.trainer.loss import Loss
+from llamahome_tui.training.trainer.model import Trainee
+
+GENERATION_ROWS = 64  # answers written at a time
+
+
+class Interrupted(Exception):  # noqa: N818 - being asked to stop is no error
+    """The run is asked to stop while it evaluates; what was measured so far is dropped."""
+
+
+@contextlib.contextmanager
+def evaluating(trainee: Trainee) -> Iterator[None]:
+    """No dropout and no gradients inside; no random number is drawn, so training goes on as if nothing was."""
+    trainee.model.eval()
+    try:
+        with torch.no_grad(), trainee.autocast():
+            yield
+    finally:
+        trainee.model.train()
+
+
+def mean_loss(trainee: Trainee, loss: Loss, rows: Sequence[Row], micro: Micro, poll: Callable[[], None]) -> float:
+    """Cross-entropy per trained token over all rows. `poll` is called between batches and may raise Interrupted."""
+    lengths = [len(row.ids) for row in rows]
+    groups = batches.split(range(len(rows)), lengths, micro, by_length=True)
+    total = torch.zeros((), dtype=torch.float64)
+    trained = 0
+    with evaluating(trainee):
+        while groups:
+            poll()
+            batch = batches.collate([rows[i] for i in groups[0]]).to(trainee.device)
+            try:
+                summed = loss(batch)
+            except (RuntimeError, MemoryError) as error:
+                if not memory.is_exhausted(error) or len(groups[0]) == 1:
+                    raise
+                summed = None
+            if summed is None:
+                memory.release()
+                middle = len(groups[0]) // 2
+                groups[:1] = [groups[0][:middle], groups[0][middle:]]
+                continue
+            total += summed.double().cpu()
+            trained += int(batch.labels.shape[0])
+            groups.pop(0)
+    return float(total) / max(1, trained)
+
+
+class Writer:
+    """Lets the model write greedily; knows the tokenizer and where an answer ends."""
+
+    def __init__(self, folder: Path, trainee: Trainee) -> None:
+        from tokenizers import Tokenizer
+
+        self._trainee = trainee
+        self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        end = getattr(trainee.base.generation_config, "eos_token_id", None)
+        self._ends: set[int] = set(end) if isinstance(end, list) else {end} if end is not None else set()
+
+    def exact_share(self, rows: Sequence[Row], poll: Callable[[], None]) -> float:
+        """Share of rows (0 to 1) whose last trained turn the model writes exactly, white space around it aside."""
+        turns = [turn for turn in map(_last_turn, rows) if turn is not None]
+        if not turns:
+            return 0.0
+        ends = self._ends | {self._end_of(answer) for _, answer in turns} - {-1}
+        order = sorted(range(len(turns)), key=lambda i: (-len(turns[i][0]), i))
+        right = 0
+        for start in range(0, len(order), GENERATION_ROWS):
+            chosen = [turns[i] for i in order[start : start + GENERATION_ROWS]]
+            longest = max(len(answer) for _, answer in chosen)
+            written = self.write([prompt for prompt, _ in chosen], longest, poll, ends=ends)
+            expected = [self._text(answer) for _, answer in chosen]
+            right += sum(text == answer for text, answer in zip(written, expected, strict=True))
+        return right / len(turns)
+
+    def write(
+        self, prompts: Sequence[Sequence[int]], tokens: int, poll: Callable[[], None], *, ends: set[int] | None = None
+    ) -> list[str]:
+        """Greedy continuations of tokenised prompts, of at most `tokens` tokens, without special tokens."""
+        from transformers import GenerationConfig, StoppingCriteriaList
+
+        stops = sorted(self._ends if ends is None else ends)
+        padding = stops[0] if stops else 0
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.full((len(prompts), width), padding, dtype=torch.int64)
+        seen = torch.zeros_like(ids)
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :] = torch.as_tensor(list(prompt))
+            seen[i, width - len(prompt) :] = 1
+
+        def asked(given: Any, _scores: Any, **_: Any) -> Any:
+            poll()
+            return torch.zeros(given.shape[0], dtype=torch.bool, device=given.device)
+
+        with evaluating(self._trainee):
+            written = self._trainee.model.generate(
+                input_ids=ids.to(self._trainee.device),
+                attention_mask=seen.to(self._trainee.device),
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_new_tokens=tokens,
+                    pad_token_id=padding,
+                    eos_token_id=stops or None,
+                    use_cache=True,
+                ),
+                stopping_criteria=StoppingCriteriaList([asked]),
+            )
+        return [self._text(_until(answer, set(stops))) for answer in written[:, width:].tolist()]
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text that holds its own special tokens."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _text(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()
+
+    def _end_of(self, answer: Sequence[int]) -> int:
+        """The special token that ends a turn, -1 where none does; a template may put a line break behind it."""
+        return next((token for token in reversed(answer[-2:]) if token in self._special), -1)
+
+
+def _last_turn(row: Row) -> tuple[list[int], list[int]] | None:
+    """A row's ids up to its last trained stretch, and that stretch."""
+    mask = list(row.mask)
+    if 1 not in mask[1:]:
+        return None
+    end = len(mask) - mask[::-1].index(1)
+    start = end
+    while start > 1 and mask[start - 1]:
+        start -= 1
+    ids = list(row.ids)
+    return ids[:start], ids[start:end]
+
+
+def _until(ids: Sequence[int], ends: set[int]) -> list[int]:
+    """Ids before the first that ends a turn."""
+    return list(ids[: next((i for i, token in enumerate(ids) if token in ends), len(ids))])

@@ -1,0 +1,94 @@
+"""Whether a resumed run gives the very losses and weights of an undisturbed one: what must be the same, compared."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import llamahome_tui
+from llamahome_tui.jobs.recovery import sha256_of
+
+if TYPE_CHECKING:
+    from llamahome_tui.training.spec import Spec
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
+SECTIONS = ("model", "data", "method", "lora", "training")  # of a spec: what moves losses and weights
+
+
+def surroundings(device: Any) -> dict[str, Any]:
+    """Host, versions, threads and device: what arithmetic depends on besides spec and data."""
+    return {
+        "host": socket.gethostname(),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "device": device_name(device),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of python, LlamaHome and the libraries that do the arithmetic; those not installed are left out."""
+    found = {"python": platform.python_version(), "llamahome": llamahome_tui.__version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: Any) -> str:
+    """`cpu`, or the GPU's name."""
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else "cpu"
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], spec_before: Mapping[str, Any], spec: Spec
+) -> list[str]:
+    """Each reason, as a phrase, why going on from a checkpoint is not what would have happened without the break."""
+    reasons = []
+    if before.get("host") != now["host"]:
+        reasons.append(f"host was {before.get('host')}")
+    old, new = before.get("versions", {}), now["versions"]
+    reasons += [
+        f"{name} was {old.get(name)}, is {new.get(name)}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    reasons += [
+        f"{key} was {before.get(key)}, is {now[key]}"
+        for key in ("threads", "device", "instructions")
+        if before.get(key) != now[key]
+    ]
+    changed = _changed(spec_before, spec.to_dict())
+    if changed:
+        reasons.append(f"{', '.join(changed)} changed")
+    if now["device"] != "cpu":
+        reasons.append("a GPU adds in no fixed order")
+    return reasons
+
+
+def changed_files(hashes: Mapping[str, str]) -> list[str]:
+    """Names of data files whose content is no longer what these sha256 say; missing ones count."""
+    return [name for name, digest in hashes.items() if _sha256(Path(name)) != digest]
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    keys = []
+    for section in SECTIONS:
+        old, new = before.get(section) or {}, now.get(section) or {}
+        keys += [f"{section}.{k}" for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k != "log_every"]
+    return keys
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""

@@ -1,0 +1,296 @@
+"""The training loop: steps, and between them evaluation, checkpoints and what people ask for, always in that order."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamahome_tui.errors import ResourceError, TrainingError
+from llamahome_tui.jobs.child import Child
+from llamahome_tui.jobs.control import Request
+from llamahome_tui.training import auto
+from llamahome_tui.training.trainer import checkpoint, evaluate, memory
+from llamahome_tui.training.trainer.batches import Order, Row
+from llamahome_tui.training.trainer.counters import Best, Counters
+from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
+from llamahome_tui.training.trainer.report import Report
+from llamahome_tui.training.trainer.schedule import factor
+from llamahome_tui.training.trainer.step import Stepper, Taken
+
+if TYPE_CHECKING:
+    from llamahome_tui.training.spec import Spec
+
+SAVE_AGAIN_S = 30.0  # after a save that found the disk full
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held out for evaluation, and how the model answers it."""
+
+    rows: Sequence[Row]
+    writer: Writer
+    prompts: Sequence[tuple[str, Sequence[int]]]  # text and ids of `samples.prompts`
+
+
+class Loop:
+    """Runs from the counters' step to the last one, or until someone asks for an end."""
+
+    def __init__(
+        self,
+        child: Child,
+        spec: Spec,
+        stepper: Stepper,
+        order: Order,
+        held: Held,
+        counters: Counters,
+        total: int,
+        notes: Callable[[Counters], dict[str, Any]],
+    ) -> None:
+        self.child = child
+        self.spec = spec
+        self.counters = counters
+        self._stepper = stepper
+        self._trainee = stepper.trainee
+        self._order = order
+        self._held = held
+        self._total = total
+        self._notes = notes
+        self._warmup = auto.warmup_steps(spec.training.warmup, total)
+        self._evaluate_every = auto.evaluation_every(spec.evaluation.every_steps, total)
+        self._higher = auto.higher_is_better(spec.evaluation.metric, spec.evaluation.higher_is_better)
+        self._report = Report(child.emit, counters, total=total, log_every=spec.training.log_every, epoch=order.epoch)
+        self._saved_at_step = counters.step or -1
+        self._saved_at = time.monotonic()
+        self._save_due = False  # a save that failed, or one that was asked for
+        self._save_again_at = -math.inf
+        self._asked_to_save: list[Request] = []
+        self._began = time.monotonic() - counters.elapsed_s
+
+    def run(self) -> str:
+        """Train; gives the reason of the `end` event: completed, stopped or paused."""
+        counters = self.counters
+        self._report.progress()
+        reason = self._between()
+        while not reason and counters.step < self._total and not counters.early_stopped:
+            self._step()
+            reason = self._between()
+        return reason or "completed"
+
+    def _step(self) -> None:
+        counters = self.counters
+        rate = counters.peak_rate * factor(self.spec.training.scheduler, counters.step, self._total, self._warmup)
+        started = time.perf_counter()
+        try:
+            taken = self._stepper.take(self._order.rows_of(counters.step), rate)
+        except ResourceError:
+            self._save("before giving up")
+            raise
+        counters.micro = self._stepper.micro
+        counters.step += 1
+        counters.tokens += taken.tokens
+        if taken.sound:
+            counters.not_finite_in_a_row = 0
+            counters.trained_tokens += taken.trained
+            counters.interval.loss += taken.loss
+            counters.interval.trained += taken.trained
+        else:
+            self._skipped(taken)
+        self._report.stepped(
+            taken, time.perf_counter() - started, rate, lambda: memory.peak_bytes(self._trainee.device)
+        )
+
+    def _skipped(self, taken: Taken) -> None:
+        counters = self.counters
+        counters.skipped_steps += 1
+        counters.not_finite_in_a_row += 1
+        what = "loss" if not math.isfinite(taken.loss) else "gradient"
+        limit = self.spec.recovery.nan_limit
+        self.child.emit(
+            "warning",
+            step=counters.step,
+            message=f"the {what} is not finite: step skipped ({counters.not_finite_in_a_row} of {limit} in a row)",
+        )
+        if counters.not_finite_in_a_row >= limit:
+            raise TrainingError(
+                f"the {what} was not finite in {limit} steps in a row, up to step {counters.step}",
+                hint="lower the rate: llamahome --batch runs resume RUN --set training.learning_rate=...",
+                code="training.not_finite",
+            )
+
+    def _between(self) -> str:
+        """All that may happen between two steps; gives a reason to end, or an empty text."""
+        try:
+            self._evaluate_if_due()
+        except Interrupted:
+            pass
+        if self._save_is_due():
+            self._save()
+        for request in self.child.requests():
+            self._obey(request)
+        if self.child.stopping or self.child.pausing:
+            self._save("before leaving")
+            return "stopped" if self.child.stopping else "paused"
+        return ""
+
+    def _evaluate_if_due(self) -> None:
+        step = self.counters.step
+        every = self.spec.samples.every_steps
+        if every and self._held.prompts and step and step % every == 0 and self.counters.evaluated_at < step:
+            self._write_samples()
+        due = auto.evaluates_at(step, self._evaluate_every, self._total)
+        if due and self._held.rows and self.counters.evaluated_at < step:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        """Measure, remember the best, and keep its weights; may end the run by `patience`."""
+        self.child.emit("phase", phase="eval", step=self.counters.step)
+        started = time.perf_counter()
+        counters, evaluation = self.counters, self.spec.evaluation
+        found = {
+            "eval_loss": evaluate.mean_loss(
+                self._trainee, self._stepper.loss, self._held.rows, self._stepper.micro, self._poll
+            )
+        }
+        if evaluation.generate_rows:
+            chosen = self._held.rows[: evaluation.generate_rows]
+            found["eval_exact"] = self._held.writer.exact_share(chosen, self._poll)
+        counters.evaluated_at = counters.step
+        shown: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in found.items()}
+        self.child.emit("metrics", step=counters.step, **shown, eval_seconds=round(time.perf_counter() - started, 3))
+        self.child.emit("phase", phase="train", step=counters.step)
+        value = found[evaluation.metric]
+        if counters.step and math.isfinite(value):
+            self._compare(value)
+
+    def _compare(self, value: float) -> None:
+        counters = self.counters
+        if counters.best is None or not counters.best.better_than(value, self._higher):
+            path = f"checkpoints/step-{counters.step}"
+            counters.best = Best(self.spec.evaluation.metric, value, counters.step, path)
+            counters.evaluations_without_gain = 0
+            self._save_due = True
+            return
+        counters.evaluations_without_gain += 1
+        patience = self.spec.evaluation.patience
+        if 0 < patience <= counters.evaluations_without_gain:
+            counters.early_stopped = True
+
+    def _write_samples(self) -> None:
+        for text, ids in self._held.prompts:
+            written = self._held.writer.write([ids], self.spec.samples.max_new_tokens, self._poll)
+            self.child.emit("sample", step=self.counters.step, prompt=text, text=written[0])
+
+    def _poll(self) -> None:
+        if self.child.stopping or self.child.pausing:
+            raise Interrupted
+
+    def _obey(self, request: Request) -> None:
+        if request.op == "save":
+            self._save()
+            self._answer(request, self._saved_at_step == self.counters.step, "the disk is full")
+        elif request.op == "eval":
+            self._evaluate_now(request)
+        elif request.op == "sample":
+            self._answer(request, bool(self._held.prompts), "the spec has no samples.prompts")
+            if self._held.prompts:
+                self._write_samples()
+        elif request.op == "lr":
+            self._set_rate(request)
+        else:
+            self.child.answer(request, "refused", f"a training run does not know {request.op}")
+
+    def _answer(self, request: Request, done: bool, reason: str) -> None:
+        self.child.answer(request, "applied" if done else "refused", "" if done else reason)
+
+    def _evaluate_now(self, request: Request) -> None:
+        if not self._held.rows:
+            self.child.answer(request, "refused", "nothing is held out: data.eval is 0")
+            return
+        try:
+            if self.counters.evaluated_at < self.counters.step:
+                self._evaluate()
+            self.child.answer(request, "applied")
+        except Interrupted:
+            self.child.answer(request, "superseded", "the run was asked to end")
+
+    def _set_rate(self, request: Request) -> None:
+        try:
+            rate = float(request.value)
+        except (TypeError, ValueError):
+            rate = math.nan
+        if not 0 < rate < 10:
+            self.child.answer(request, "refused", f"{request.value!r} is no learning rate")
+            return
+        before, self.counters.peak_rate = self.counters.peak_rate, rate
+        self.child.answer(request, "applied", f"the schedule's peak was {before:g}")
+        self._save()  # what was answered must outlive a kill
+
+    def _save_is_due(self) -> bool:
+        step, wanted = self.counters.step, self.spec.checkpoint
+        if step == self._saved_at_step or step == 0 or time.monotonic() < self._save_again_at:
+            return False
+        by_steps = wanted.every_steps > 0 and step % wanted.every_steps == 0
+        by_time = wanted.every_minutes > 0 and time.monotonic() - self._saved_at >= 60 * wanted.every_minutes
+        return self._save_due or by_steps or by_time or step == self._total or self.counters.early_stopped
+
+    def _save(self, why: str = "") -> None:
+        """Write a checkpoint unless this step has one; a full disk is a warning, and the earlier ones stay."""
+        counters, run = self.counters, self.child.run
+        if counters.step == self._saved_at_step or counters.step == 0:
+            return
+        self.child.emit("phase", phase="save", step=counters.step)
+        counters.elapsed_s = self.elapsed_s
+        started = time.perf_counter()
+        try:
+            written = checkpoint.write(
+                run.checkpoints_dir,
+                counters.step,
+                self._trainee,
+                self._stepper.optimizer,
+                self._stepper.scaler,
+                self._notes(counters),
+            )
+        except (OSError, RuntimeError) as error:
+            if not checkpoint.is_disk_full(error):
+                raise
+            self._save_due, self._save_again_at = True, time.monotonic() + SAVE_AGAIN_S
+            self.child.emit(
+                "warning",
+                step=counters.step,
+                message=f"no room for a checkpoint{' ' + why if why else ''}; the earlier one stays, "
+                f"the save is tried again in {SAVE_AGAIN_S:.0f} s",
+            )
+            return
+        finally:
+            self.child.emit("phase", phase="train", step=counters.step)
+        self._saved_at_step, self._saved_at, self._save_due = counters.step, time.monotonic(), False
+        self.child.emit(
+            "checkpoint",
+            sync=True,
+            step=counters.step,
+            path=f"checkpoints/{written.path.name}",
+            bytes=written.bytes,
+            seconds=round(time.perf_counter() - started, 3),
+            best=self.best,
+        )
+        checkpoint.rotate(run.checkpoints_dir, self.spec.checkpoint.keep, Path(self._best_path()).name)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best evaluation as the events carry it."""
+        found = self.counters.best
+        if found is None:
+            return None
+        return {"metric": found.metric, "value": found.value, "step": found.step, "path": found.path}
+
+    def _best_path(self) -> str:
+        return self.counters.best.path if self.counters.best else ""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training over all attempts, up to now."""
+        return time.monotonic() - self._began

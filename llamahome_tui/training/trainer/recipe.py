@@ -1,0 +1,248 @@
+"""Supervised fine-tuning from top to bottom: data, model, optimiser, loop, adapter; each step is one call."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llamahome_tui.config.fields import plain
+from llamahome_tui.config.places import Places
+from llamahome_tui.data.prepare import Prepared, prepare
+from llamahome_tui.data.template import ChatTemplate, RenderError
+from llamahome_tui.errors import DataError, ResourceError, SpecError
+from llamahome_tui.jobs.child import Child
+from llamahome_tui.jobs.recovery import sha256_of
+from llamahome_tui.jobs.store import RunStore
+from llamahome_tui.models.locate import Located, locate
+from llamahome_tui.training import auto
+from llamahome_tui.training.spec import SCHEMA, Spec
+from llamahome_tui.training.support import limits
+from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
+from llamahome_tui.training.trainer.batches import Order, Row
+from llamahome_tui.training.trainer.checkpoint import Checkpoint
+from llamahome_tui.training.trainer.counters import Counters
+from llamahome_tui.training.trainer.evaluate import Writer
+from llamahome_tui.training.trainer.loop import Held, Loop
+from llamahome_tui.training.trainer.loss import loss_of
+from llamahome_tui.training.trainer.model import Source, Trainee
+from llamahome_tui.training.trainer.step import Stepper
+
+SETTLED = (  # keys whose value is in the counters from the first step on
+    "training.learning_rate",
+    "training.batch_size",
+    "training.gradient_checkpointing",
+    "data.max_length",
+    "evaluation.patience",
+)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+def train(child: Child, places: Places) -> int:
+    """Do the run's training from its newest checkpoint on; gives the process's exit status."""
+    spec = Spec.from_dict(child.job["spec"])
+    refuse_unsupported(spec)
+
+    resumed, aside = checkpoint.newest(child.run)
+    device = model.pick_device()
+    surroundings = exactness.surroundings(device)
+    announce(child, spec, resumed, surroundings)
+    for path in aside:
+        child.emit("warning", message=f"{path.name} is not a whole checkpoint and was set aside")
+
+    def warn(message: str) -> None:
+        child.emit("warning", message=message)
+
+    child.emit("phase", phase="data")
+    located = locate(spec.model.id, places, RunStore(places))
+    data = prepare(spec, located.path, places.prepared, None)
+    order = Order(len(data.train), spec.training.global_batch, spec.training.seed)
+    total = auto.total_steps(len(data.train), spec.training.global_batch, spec.training.epochs, spec.training.max_steps)
+
+    child.emit("phase", phase="model")
+    rng.seed(spec.training.seed)
+    source = Source(located.path, base_name(located), located.adapter)
+    trainee = model.load(spec, source, device, warn)
+    counters = counters_of(resumed, spec, trainee, data.train)
+    if counters.gradient_checkpointing:
+        trainee.checkpoint_gradients()
+    optimizer = optim.build(
+        auto.optimizer(spec.training.optimizer, lora=trainee.lora),
+        trainee.model,
+        counters.peak_rate,
+        auto.weight_decay(spec.training.weight_decay, lora=trainee.lora),
+    )
+    scaler = torch.amp.GradScaler(device.type) if trainee.precision == "fp16" else None
+    sample = batches.collate([min(data.train, key=lambda row: len(row.ids))]).to(device)
+    loss, _ = loss_of(trainee.model, trainee.base, sample, trainee.autocast)
+    if resumed:
+        checkpoint.restore(resumed, trainee, optimizer, scaler)
+
+    def degraded(what: str, why: str) -> None:
+        child.emit("degrade", step=counters.step, what=what, why=why)
+
+    stepper = Stepper(
+        trainee,
+        loss,
+        optimizer,
+        scaler,
+        data.train,
+        counters.micro,
+        clip=spec.training.clip,
+        by_length=spec.data.batching != "plain",
+        split_on_oom=spec.recovery.oom == "split",
+        degraded=degraded,
+    )
+
+    def notes(now: Counters) -> dict[str, Any]:
+        return {
+            "v": 1,
+            "counters": now.to_dict(),
+            "surroundings": surroundings,
+            "spec": spec.to_dict(),
+            "data": {str(file): digest for file, digest in data.hashes.items()},
+        }
+
+    held = held_out(spec, located, trainee, data)
+    child.emit("phase", phase="train")
+    loop = Loop(child, spec, stepper, order, held, counters, total, notes)
+    reason = loop.run()
+
+    if reason == "completed":
+        child.emit("phase", phase="save")
+        publish_result(child, spec, trainee, located, counters)
+    totals = {
+        "steps": counters.step,
+        "tokens": counters.tokens,
+        "trained_tokens": counters.trained_tokens,
+        "seconds": round(loop.elapsed_s, 3),
+        "loss_first": counters.loss_first,
+        "loss_last": counters.loss_last,
+        "best": loop.best,
+        "memory_peak_bytes": memory.peak_bytes(device),
+        "skipped_steps": counters.skipped_steps,
+        "early_stopped": counters.early_stopped,
+    }
+    return child.end(reason, step=counters.step, steps=total, best=loop.best, totals=totals)
+
+
+def refuse_unsupported(spec: Spec) -> None:
+    """Raise SpecError for what a spec asks for and this version does not do; `runs resume --set` may bring it in."""
+    if found := limits({key: plain(spec.get(key)) for key in SCHEMA}):
+        raise SpecError(
+            "; ".join(f"{key}: {reason}" for key, reason in found),
+            data={"errors": [{"key": key, "reason": reason} for key, reason in found]},
+        )
+
+
+def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings: Mapping[str, Any]) -> None:
+    """The `start` event: from which step, and whether what follows is what would have followed anyway."""
+    reasons: list[str] = []
+    if resumed:
+        before = resumed.notes
+        reasons = exactness.differences(before["surroundings"], surroundings, before["spec"], spec)
+        if changed := exactness.changed_files(before["data"]):
+            reasons.append(f"data changed: {', '.join(changed)}")
+    child.start(
+        resumed.step if resumed else 0,
+        not reasons,
+        "; ".join(reasons),
+        versions=surroundings["versions"],
+        devices=[surroundings["device"]],
+        threads=surroundings["threads"],
+        spec_hash=spec.digest(),
+    )
+
+
+def base_name(located: Located) -> str:
+    """What an adapter says it belongs to: the Hub id where the model came from there, else its folder."""
+    return located.id if located.revision else str(located.path)
+
+
+def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, rows: Sequence[Row]) -> Counters:
+    """The counters to go on from: a checkpoint's, with what `runs resume --set` has changed since settled anew."""
+    fresh = first_counters(spec, trainee, rows)
+    if resumed is None:
+        return fresh
+    counters = Counters.from_dict(resumed.notes["counters"])
+    before = Spec.from_dict(resumed.notes["spec"])
+    changed = {key for key in SETTLED if before.get(key) != spec.get(key)}
+    if "training.learning_rate" in changed:
+        counters.peak_rate = fresh.peak_rate
+    if changed & {"training.batch_size", "training.gradient_checkpointing", "data.max_length"}:
+        counters.micro, counters.gradient_checkpointing = fresh.micro, fresh.gradient_checkpointing
+    if "evaluation.patience" in changed:
+        counters.early_stopped, counters.evaluations_without_gain = False, 0
+    return counters
+
+
+def first_counters(spec: Spec, trainee: Trainee, rows: Sequence[Row]) -> Counters:
+    """The counters of a run that begins: every auto value that depends on model and data is settled here."""
+    micro, checkpointing = auto.micro_batch(
+        spec.training.batch_size,
+        spec.training.gradient_checkpointing,
+        device="cuda" if trainee.device.type == "cuda" else "cpu",
+        global_batch=spec.training.global_batch,
+        longest=max(len(row.ids) for row in rows),
+        shape=trainee.shape(),
+        free_bytes=memory.free_bytes(trainee.device),
+    )
+    rate = auto.learning_rate(spec.training.learning_rate, lora=trainee.lora, parameters=trainee.parameters)
+    return Counters(peak_rate=rate, micro=micro, gradient_checkpointing=checkpointing)
+
+
+def held_out(spec: Spec, located: Located, trainee: Trainee, data: Prepared) -> Held:
+    """Rows for evaluation, and the tokenised prompts of `samples`."""
+    writer = Writer(located.path, trainee)
+    prompts = [(text, writer.encode(_as_chat(text, spec, located))) for text in spec.samples.prompts]
+    return Held(data.eval, writer, prompts)
+
+
+def _as_chat(text: str, spec: Spec, located: Located) -> str:
+    """A prompt as the model's template puts it; as it is where the model has none."""
+    template = ChatTemplate.load(located.path, spec.data.template)
+    if template is None:
+        return text
+    messages = [{"role": "user", "content": text}]
+    try:
+        return template.render(messages, add_generation_prompt=True, **spec.data.template_options)
+    except RenderError as problem:
+        raise DataError(f"samples.prompts: the chat template refuses a prompt: {problem}") from problem
+
+
+def publish_result(child: Child, spec: Spec, trainee: Trainee, located: Located, counters: Counters) -> None:
+    """Put the trained weights where they are looked for: the last ones, or the best where patience ended the run."""
+    kind = "adapter" if trainee.lora else "model"
+    if counters.early_stopped and counters.best:
+        checkpoint.load_weights(trainee, child.run.dir / counters.best.path)
+
+    def fill(into: Path) -> None:
+        checkpoint.save_weights(trainee, into)
+        for name in TOKENIZER_FILES:
+            if (located.path / name).is_file():
+                shutil.copyfile(located.path / name, into / name)
+        if spec.data.template:
+            shutil.copyfile(spec.data.template, into / "chat_template.jinja")
+
+    try:
+        written = checkpoint.publish(child.run.artifacts_dir, kind, fill)
+    except (OSError, RuntimeError) as error:
+        if not checkpoint.is_disk_full(error):
+            raise
+        raise ResourceError(
+            f"no room for the {kind} in {child.run.artifacts_dir}; the last checkpoint holds its weights",
+            hint=f"make room, then: llamahome --batch runs resume {child.run.id}",
+            code="disk.full",
+        ) from error
+    weights = next(iter(sorted(written.path.glob("*.safetensors"))))
+    child.emit(
+        "artifact",
+        sync=True,
+        kind=kind,
+        path=f"artifacts/{kind}",
+        bytes=written.bytes,
+        sha256=sha256_of(weights),
+    )

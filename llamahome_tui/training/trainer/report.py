@@ -1,0 +1,86 @@
+"""What a run says of itself while it steps: `progress` at most four times a second, `metrics` every few steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from llamahome_tui.training.trainer.counters import Counters
+from llamahome_tui.training.trainer.step import Taken
+
+PROGRESS_S = 0.25
+RECENT = 50  # steps the remaining time is estimated from
+
+
+class Report:
+    """Turns steps into events; knows rates and the time that is left."""
+
+    def __init__(
+        self, emit: Callable[..., Any], counters: Counters, *, total: int, log_every: int, epoch: Callable[[int], float]
+    ) -> None:
+        self._emit = emit
+        self._counters = counters
+        self._total = total
+        self._log_every = log_every
+        self._epoch = epoch
+        self._durations: deque[float] = deque(maxlen=RECENT)
+        self._progress_at = -math.inf
+        self._clear()
+
+    def stepped(self, taken: Taken, seconds: float, rate: float, peak: Callable[[], int]) -> None:
+        """A step is done and counted; `peak` is asked for the peak memory where it is reported."""
+        self._durations.append(seconds)
+        self._seconds += seconds
+        self._data_s += taken.data_s
+        self._tokens += taken.tokens
+        self._rows += taken.rows
+        now = time.monotonic()
+        if now - self._progress_at >= PROGRESS_S or self._counters.step == self._total:
+            self._progress_at = now
+            self.progress()
+        if self._counters.step % self._log_every == 0 or self._counters.step in (1, self._total):
+            self._metrics(taken, rate, peak())
+
+    def progress(self) -> None:
+        """Say where the run is now."""
+        step = self._counters.step
+        mean = sum(self._durations) / len(self._durations) if self._durations else None
+        self._emit(
+            "progress",
+            step=step,
+            steps=self._total,
+            epoch=round(self._epoch(step), 4),
+            tokens=self._counters.tokens,
+            eta_s=None if mean is None else round(mean * (self._total - step), 1),
+        )
+
+    def _metrics(self, taken: Taken, rate: float, peak_bytes: int) -> None:
+        counters = self._counters
+        interval = counters.interval
+        loss = interval.loss / interval.trained if interval.trained else None
+        if loss is not None:
+            counters.loss_first = loss if counters.loss_first is None else counters.loss_first
+            counters.loss_last = loss
+        seconds = max(self._seconds, 1e-9)
+        self._emit(
+            "metrics",
+            step=counters.step,
+            epoch=round(self._epoch(counters.step), 4),
+            loss=loss,
+            lr=rate,
+            grad_norm=taken.grad_norm if math.isfinite(taken.grad_norm) else None,
+            tokens_per_s=round(self._tokens / seconds, 1),
+            samples_per_s=round(self._rows / seconds, 2),
+            memory_peak_bytes=peak_bytes,
+            data_wait=round(self._data_s / seconds, 4),
+            skipped_steps=counters.skipped_steps,
+        )
+        interval.loss, interval.trained = 0.0, 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._seconds = self._data_s = 0.0
+        self._tokens = self._rows = 0
