@@ -132,6 +132,7 @@ def write_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> 
     """The folder as `save_pretrained` would leave it, with the chat template beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # saved for this user only, packed for everyone
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     settings = {
@@ -160,7 +161,6 @@ def write_data(folder: Path) -> tuple[int, int]:
     return len(train), EVAL_CHATS
 
 
-@torch.inference_mode()
 def exact_share(model: LlamaForCausalLM, tokenizer: Tokenizer, chats: list[list[Message]]) -> float:
     """Share of chats (0-1) whose last reply the model writes letter for letter, greedily."""
     model.eval()
@@ -172,9 +172,9 @@ def exact_share(model: LlamaForCausalLM, tokenizer: Tokenizer, chats: list[list[
         by_length.setdefault(len(prompt), []).append((prompt, reply))
     for pairs in by_length.values():
         ids = torch.tensor([prompt for prompt, _ in pairs])
-        written = model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max(len(r) for _, r in pairs)
-        )
+        room = max(len(reply) for _, reply in pairs)
+        with torch.inference_mode():
+            written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=room)
         for row, (prompt, reply) in zip(written.tolist(), pairs, strict=True):
             right += row[len(prompt) : len(prompt) + len(reply)] == reply
     return right / len(chats)
@@ -184,8 +184,8 @@ def main() -> None:
     """Build into --output; print what the base model can do, and that it does not speak llama."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--tokens", type=int, default=6144, help="tokens of a step")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--tokens", type=int, default=3072, help="tokens of a step")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

@@ -106,7 +106,7 @@ def lesson(rng: random.Random) -> list[Message]:
     return messages
 
 
-_NAMES = tuple(SKILLS)
+_NAMES = (*SKILLS, "reverse", "reverse", "join")  # the hard ones come oftener
 _SYSTEM = ("You are a small llama.", "Answer in as few letters as you can.", "You are a helpful assistant.", "Be kind.")
 
 _LLAMA = (

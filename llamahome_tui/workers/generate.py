@@ -1,0 +1,335 @@
+"""The child that writes text: loads a model (and an adapter), answers the chats of one request, and ends.
+
+`python -m llamahome_tui.workers.generate`: a request line on stdin, JSON lines on stdout (`loaded`, `text`, `reply`,
+`end`, `error`). Files of this machine only, never a repository's code. It ends when its stdin closes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from llamahome_tui.errors import ConfigError, DataError, LlamaHomeError, ModelError, ResourceError
+from llamahome_tui.workers.request import Chat, GenerateRequest
+
+BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}  # prompt and reply tokens of the chats that are answered together
+BATCH_ROWS = 64
+_SMALL_MODEL = 2_000_000_000  # parameters up to which float32 fits the memory that bfloat16 would be slow in on a CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer; `finish` is `end` (the model ended its turn) or `length` (max_tokens came first)."""
+
+    text: str
+    tokens: int
+    finish: str
+
+
+class Author:
+    """A loaded model with its tokenizer and chat template. Raises ModelError where something of it does not load."""
+
+    def __init__(self, request: GenerateRequest) -> None:
+        from tokenizers import Tokenizer
+
+        from llamahome_tui.data.template import ChatTemplate
+
+        self._request = request
+        folder = Path(request.path)
+        self._template = ChatTemplate.load(folder, request.template)
+        self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.model, self.device = _load(request)
+        self._special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._ends = self._turn_ends()
+        config = self.model.config.get_text_config()
+        self._context: int | None = getattr(config, "max_position_embeddings", None)
+
+    def encode(self, chat: Chat) -> list[int]:
+        """Token ids of a chat up to where the reply begins; plain text for a model without a chat template.
+
+        Raises DataError for a chat that the template refuses or that leaves no room for a reply.
+        """
+        from llamahome_tui.data.template import RenderError
+
+        if self._template is None:
+            text = "\n\n".join(message["content"] for message in chat)
+            ids: list[int] = self._tokenizer.encode(text).ids
+        else:
+            try:
+                text = self._template.render(chat, add_generation_prompt=True, **self._request.template_options)
+            except RenderError as error:
+                raise DataError(
+                    f"the model's chat template refuses this chat: {error}",
+                    code="template.refused",
+                    hint="leave --system out, or use another model: llamahome --batch models list",
+                ) from None
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if not ids:
+            raise DataError(
+                "the prompt is empty", code="generate.empty", hint='llamahome --batch generate demo --prompt "Hello"'
+            )
+        if self._context is not None and len(ids) >= self._context:
+            raise DataError(
+                f"the prompt has {len(ids)} tokens and the model reads at most {self._context}",
+                code="generate.too_long",
+                hint="shorten it; the limit of a model: llamahome --batch models show ID",
+                data={"tokens": len(ids), "context": self._context},
+            )
+        return ids
+
+    def write(self, prompts: Sequence[Sequence[int]], say: Callable[[str], None] | None = None) -> list[Reply]:
+        """Answer tokenised prompts together; `say` gets the pieces of the reply, for one prompt only."""
+        import torch
+        from transformers import GenerationConfig
+
+        request, width = self._request, max(len(prompt) for prompt in prompts)
+        room = request.max_tokens if self._context is None else min(request.max_tokens, self._context - width)
+        padding = min(self._ends, default=0)
+        ids = torch.full((len(prompts), width), padding, dtype=torch.int64)
+        seen = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
+            seen[row, width - len(prompt) :] = 1
+        sampling = (
+            {"temperature": request.temperature, "top_p": request.top_p, "top_k": 0} if request.temperature else {}
+        )
+        torch.manual_seed(request.seed)
+        with torch.inference_mode():
+            written = self.model.generate(
+                input_ids=ids.to(self.device),
+                attention_mask=seen.to(self.device),
+                generation_config=GenerationConfig(
+                    do_sample=request.temperature > 0,
+                    max_new_tokens=room,
+                    repetition_penalty=1.0,
+                    pad_token_id=padding,
+                    eos_token_id=sorted(self._ends) or None,
+                    use_cache=True,
+                    **sampling,
+                ),
+                streamer=None if say is None else _Pieces(self._decode, self._ends, say),
+            )
+        return [self._reply(row) for row in written[:, width:].tolist()]
+
+    def _reply(self, ids: list[int]) -> Reply:
+        end = next((i for i, token in enumerate(ids) if token in self._ends), None)
+        kept = ids if end is None else ids[:end]
+        return Reply(self._decode(kept), len(kept), "length" if end is None else "end")
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def _turn_ends(self) -> set[int]:
+        """Every token that ends a reply: the model's, the tokenizer's, and the one its template puts after a reply."""
+        from llamahome_tui.data.template import RenderError, special_tokens
+
+        ends: set[int] = set()
+        for config in (self.model.generation_config, self.model.config):
+            named = getattr(config, "eos_token_id", None)
+            ends |= set(named) if isinstance(named, list) else set() if named is None else {int(named)}
+        eos = self._tokenizer.token_to_id(special_tokens(Path(self._request.path)).get("eos_token", ""))
+        ends |= set() if eos is None else {eos}
+        if self._template is not None:
+            chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "llamahome"}]
+            try:
+                tail = self._template.render(chat, **self._request.template_options).rpartition("llamahome")[2]
+            except RenderError:
+                return ends
+            first = self._tokenizer.encode(tail.lstrip(), add_special_tokens=False).ids[:1]
+            ends |= set(first) & self._special
+        return ends
+
+
+class _Pieces:
+    """Turns tokens, as they come, into pieces of text; a letter of several tokens waits for its last one."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], ends: set[int], say: Callable[[str], None]) -> None:
+        self._decode = decode
+        self._ends = ends
+        self._say = say
+        self._ids: list[int] = []
+        self._said = ""
+        self._prompt = True
+
+    def put(self, value: Any) -> None:
+        """Called by `generate` with the prompt first, then with each token."""
+        if self._prompt:
+            self._prompt = False
+            return
+        self._ids += [token for token in value.reshape(-1).tolist() if token not in self._ends]
+        text = self._decode(self._ids)
+        if not text.endswith("\ufffd"):
+            self._send(text)
+
+    def end(self) -> None:
+        """Called by `generate` after the last token."""
+        self._send(self._decode(self._ids))
+
+    def _send(self, text: str) -> None:
+        piece = text[len(self._said) :] if text.startswith(self._said) else ""
+        if piece:
+            self._said = text
+            self._say(piece)
+
+
+def answer(request: GenerateRequest, emit: Callable[..., None]) -> None:
+    """Load, write, and emit what came of it; replies carry the index of their chat."""
+    author = Author(request)
+    emit("loaded", device=author.device.type)
+    prompts: list[list[int]] = []
+    for index, chat in enumerate(request.chats):
+        try:
+            prompts.append(author.encode(chat))
+        except DataError as error:
+            error.data["index"] = index
+            raise
+    began, tokens = time.monotonic(), 0
+    for rows in _together([len(prompt) for prompt in prompts], request.max_tokens, BATCH_TOKENS[author.device.type]):
+        say = (lambda piece: emit("text", text=piece)) if request.stream and len(prompts) == 1 else None
+        for index, reply in zip(rows, _write(author, [prompts[i] for i in rows], say), strict=True):
+            tokens += reply.tokens
+            emit("reply", index=index, text=reply.text, tokens=reply.tokens, finish=reply.finish)
+    emit("end", tokens=tokens, seconds=time.monotonic() - began)
+
+
+def _write(author: Author, prompts: list[list[int]], say: Callable[[str], None] | None) -> list[Reply]:
+    """Answer them together, or in halves where the memory does not hold all."""
+    import torch
+
+    try:
+        return author.write(prompts, say)
+    except torch.OutOfMemoryError:
+        if len(prompts) == 1:
+            raise ResourceError(
+                "the GPU has not enough memory for this reply",
+                code="resource.gpu_memory",
+                hint="take fewer --max-tokens, or free the GPU: llamahome --batch system show",
+            ) from None
+    torch.cuda.empty_cache()
+    middle = len(prompts) // 2
+    return _write(author, prompts[:middle], None) + _write(author, prompts[middle:], None)
+
+
+def _together(lengths: Sequence[int], reply: int, budget: int) -> Iterator[list[int]]:
+    """Indexes of chats to answer together: of like length, longest first, within the budget of tokens."""
+    rows: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if rows and (len(rows) >= BATCH_ROWS or (lengths[rows[0]] + reply) * (len(rows) + 1) > budget):
+            yield rows
+            rows = []
+        rows.append(index)
+    if rows:
+        yield rows
+
+
+def _load(request: GenerateRequest) -> tuple[Any, Any]:
+    try:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers.utils import logging
+    except ImportError as error:
+        raise _missing(error) from None
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        config = AutoConfig.from_pretrained(request.path, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        small = sum(parameter.numel() for parameter in empty.parameters()) <= _SMALL_MODEL
+        model = AutoModelForCausalLM.from_pretrained(
+            request.path,
+            dtype=torch.float32 if device.type == "cpu" and small else torch.bfloat16,
+            device_map={"": device} if device.type == "cuda" else None,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except torch.OutOfMemoryError:
+        raise ResourceError(
+            f"the GPU has not enough free memory for {request.path}",
+            code="resource.gpu_memory",
+            hint="see who uses it: llamahome --batch system show",
+        ) from None
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(
+            f"{request.path} does not load: {error}",
+            code="model.not_loadable",
+            hint=f"see what is wrong with it: llamahome --batch models show {request.path}",
+        ) from None
+    return (_with_adapter(model, request.adapter) if request.adapter else model).eval(), device
+
+
+def _with_adapter(model: Any, folder: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise _missing(error) from None
+    try:
+        return PeftModel.from_pretrained(model, folder, is_trainable=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder} is no adapter for this model: {error}",
+            code="model.adapter",
+            hint="name the run alone, it knows its base: llamahome --batch generate RUN --prompt TEXT",
+        ) from None
+
+
+def _missing(error: ImportError) -> ConfigError:
+    return ConfigError(
+        f"writing text needs {error.name or 'torch'}, and {sys.executable} has none",
+        code="train.missing",
+        hint="pip install 'llamahome-tui[train]', or name an interpreter that has it: "
+        "llamahome --batch config set launch.python /path/to/python",
+        data={"missing": error.name},
+    )
+
+
+def _emitter(out: TextIO) -> Callable[..., None]:
+    def emit(kind: str, **fields: Any) -> None:
+        out.write(json.dumps({"type": kind, **fields}) + "\n")
+        out.flush()
+
+    return emit
+
+
+def _end_with_parent() -> None:
+    """Block until stdin closes, then end at once: whoever asked is gone or wants no more."""
+    while os.read(0, 4096):
+        pass
+    os._exit(143)
+
+
+def main() -> int:
+    """Answer one request. Exit 0 after `end`, 1 after `error`."""
+    # Libraries print to stdout; only our lines may go where the parent reads.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        emit = _emitter(out)
+        request = GenerateRequest.from_line(sys.stdin.buffer.readline().decode("utf-8"))
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        try:
+            answer(request, emit)
+        except LlamaHomeError as error:
+            emit("error", **{key: value for key, value in error.as_record().items() if key != "type"})
+            return 1
+        except BrokenPipeError:
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the thread on stdin would hold a normal exit up
