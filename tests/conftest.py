@@ -71,7 +71,7 @@ def clean_environ(home: Path) -> dict[str, str]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty LlamaHome home; this process and its children see no other. What still runs in it afterwards is ended."""
+    """An empty LlamaHome home; this process and its children see no other, and what still runs in it is ended."""
     folder = tmp_path / "home"
     (folder / "user").mkdir(parents=True)
     work = tmp_path / "work"
@@ -176,9 +176,7 @@ def tmux() -> str:
     return found
 
 
-def eventually(
-    holds: Callable[[], Any], what: str = "the condition", timeout: float = 20, every: float = 0.02
-) -> Any:
+def eventually(holds: Callable[[], Any], what: str = "the condition", timeout: float = 20, every: float = 0.02) -> Any:
     """The first true value of `holds()`; fails the test when there is none in `timeout` seconds."""
     limit = time.monotonic() + timeout
     while True:

@@ -93,7 +93,8 @@ def offset_since(reader: LogReader, since: float) -> int:
             high = reader.start_of_line_at(middle)
             if high <= low:
                 break
-    return low
+    first = _stamped_from(reader, low, reader.size)  # past the rest of an older entry
+    return first[0].offset if first is not None else (reader.size if low else 0)
 
 
 def _stamped_from(reader: LogReader, offset: int, limit: int) -> tuple[Line, float] | None:

@@ -58,35 +58,44 @@ def write(logs: Path, name: str, level: str, text: str, limits: Limits | None = 
 
 
 def append(path: Path, entry: bytes, limits: Limits) -> None:
-    """Write one whole entry to the end of `path`, rotating when the file has become too large."""
+    """Write one whole entry to the end of `path`; a file that would grow too large is rotated first."""
     with contextlib.suppress(OSError):
-        for _ in range(2):
-            try:
-                handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-                break
-            except FileNotFoundError:
-                for folder in reversed([path.parent, *path.parent.parents]):
-                    folder.mkdir(mode=0o700, exist_ok=True)
-        else:
-            return
+        handle = _open(path)
         try:
-            facts = os.fstat(handle)
-            if not stat.S_ISREG(facts.st_mode):
-                return
-            os.write(handle, entry)
+            size = os.fstat(handle).st_size
+            if size > 0 and size + len(entry) > limits.rotate_bytes:
+                _rotate(path, size, limits)
+                os.close(handle)
+                handle = _open(path)
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                os.write(handle, entry)
         finally:
             os.close(handle)
-        if facts.st_size + len(entry) > limits.rotate_bytes:
-            _rotate(path, limits)
 
 
-def _rotate(path: Path, limits: Limits) -> None:
-    """Move error.log to error.log.1 and so on. A writer that still has the old file open loses nothing."""
+def _open(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        for folder in reversed([path.parent, *path.parent.parents]):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
+def _rotate(path: Path, full: int, limits: Limits) -> None:
+    """Move error.log to error.log.1 and so on. A writer that still has the old file open loses nothing.
+
+    `full` is the size that was too large: a smaller file, or none, means that another process was first.
+    """
     lock = os.open(path.parent / ".rotate", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.stat().st_size <= limits.rotate_bytes:
-            return  # another process was first
+        try:
+            if path.stat().st_size < full:
+                return
+        except FileNotFoundError:
+            return  # rotated, and nobody has written since
         old = sorted((n for n in (_number(p, path) for p in path.parent.iterdir()) if n), reverse=True)
         for number in old:
             source = path.with_name(f"{path.name}.{number}")

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -119,12 +120,7 @@ class LogReader:
 
     def tail(self, count: int) -> list[Line]:
         """The last lines, oldest first; reads no more of the file than they take."""
-        lines: list[Line] = []
-        for line in self.backward():
-            if len(lines) >= count:
-                break
-            lines.append(line)
-        return lines[::-1]
+        return list(islice(self.backward(), count))[::-1]
 
     def count(self) -> int:
         """How many complete lines there are; indexes what is new (about 0.2 s for a million lines)."""
