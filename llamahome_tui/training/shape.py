@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from llamahome_tui.config.fields import Entry, build, flatten, option, plain, schema_of
@@ -208,12 +208,14 @@ class Spec:
     launch: Launch = field(default_factory=Launch)
     notify: Notify = field(default_factory=Notify)
     report: Report = field(default_factory=Report)
+    # The keys the user wrote, sorted: for a few, saying the default is consent (data.long = "drop").
+    given: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def from_dict(cls, tables: Mapping[str, Any]) -> Spec:
         """The spec that `to_dict` wrote, by any version: unknown keys are left out, missing ones default."""
         spec: Spec = build(cls, flatten(tables, SCHEMA))
-        return spec
+        return replace(spec, given=tuple(tables.get("given", ())))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested tables of plain JSON values; lists instead of tuples."""
@@ -222,7 +224,7 @@ class Spec:
             *path, name = key.split(".")
             table = tables.setdefault(path[0], {}) if path else tables
             table[name] = plain(self.get(key))
-        return tables
+        return tables | {"given": list(self.given)}
 
     def get(self, key: str) -> Any:
         """The value of a dotted key, as training.epochs."""
@@ -231,7 +233,8 @@ class Spec:
 
     def digest(self) -> str:
         """sha256 of the values in a fixed form: the same spec gives the same digest whatever its file looked like."""
-        text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        values = {key: plain(self.get(key)) for key in SCHEMA}
+        text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

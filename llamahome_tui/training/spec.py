@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ class _Reading:
         if self.mistakes:
             raise _error(self.mistakes, self.source)
         built: Spec = build(Spec, values)
-        return built
+        return replace(built, given=tuple(sorted(given)))
 
     def _overrides(self, overrides: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
