@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,6 @@ from llamahome_tui.jobs.store import Run
 
 PROGRESS_FD: Final = "LLAMAHOME_PROGRESS_FD"
 ATTEMPT: Final = "LLAMAHOME_ATTEMPT"
-_SETTLED: Final = 0.1  # seconds after which a folder's modification time can be trusted to have moved on a change
 _FULL_DISK: Final = 30.0  # seconds the last records of a run wait for room
 # Who looks after the run answers these; the child only reads that they are there.
 _LEAVING: Final = ("stop", "pause", "resume")
@@ -37,8 +35,7 @@ class Child:
         self._lock = lock
         self._journal = journal
         self._received = received  # what signals said: "stop", "pause"
-        self._looked_at = -1
-        self._pending: list[Request] = []
+        self._inbox = control.Inbox(run)
         self._answered = control.answered(run)
         self._ended = False
 
@@ -84,12 +81,12 @@ class Child:
     @property
     def stopping(self) -> bool:
         """Whether the run shall checkpoint and stop, by signal or by request. Cheap enough for every step."""
-        return "stop" in self._received or self._asked("stop") is not None
+        return "stop" in self._received or self._asked("stop")
 
     @property
     def pausing(self) -> bool:
         """Whether the run shall checkpoint and pause. A stop that is also there comes first."""
-        return "pause" in self._received or self._asked("pause") is not None
+        return "pause" in self._received or self._asked("pause")
 
     def requests(self) -> list[Request]:
         """What is asked and neither answered nor about leaving (save, eval, sample, lr), oldest first; answer each.
@@ -97,11 +94,12 @@ class Child:
         Of equal requests the first is given and the others are answered `superseded`; what may not be obeyed is
         answered `refused`. Costs one stat while nothing changes.
         """
-        self._look()
         given: list[Request] = []
-        for request in [pending for pending in self._pending if pending.op not in _LEAVING]:
+        for request in self._pending():
             if request.fault:
                 self.answer(request, "refused", request.fault)
+            elif request.op in _LEAVING:
+                continue
             elif any(request.same(other) for other in given):
                 self.answer(request, "superseded", "the same was asked just before")
             else:
@@ -111,7 +109,6 @@ class Child:
     def answer(self, request: Request, outcome: str, reason: str = "") -> None:
         """Answer a request: `applied`, `superseded` or `refused`."""
         self._answered.add(request.id)
-        self._pending = [other for other in self._pending if other.id != request.id]
         self.emit(
             "control", sync=True, request=request.id, op=request.op, value=request.value, outcome=outcome, reason=reason
         )
@@ -129,9 +126,8 @@ class Child:
         if self._ended:
             raise RuntimeError(f"{self.run.id} has already ended")
         self._ended = True
-        self._look(force=True)
         outcomes = {"stopped": "stop", "paused": "pause"}
-        for request in list(self._pending):
+        for request in [other for other in control.requests(self.run) if other.id not in self._answered]:
             if request.op == "resume":
                 continue
             if request.fault:
@@ -145,23 +141,13 @@ class Child:
         kept = self._journal.close(timeout=_FULL_DISK)
         return 0 if reason in ("completed", "stopped", "paused") and kept else 1
 
-    def _asked(self, op: str) -> Request | None:
-        self._look()
-        return next((request for request in self._pending if request.op == op and not request.fault), None)
+    def _asked(self, op: str) -> bool:
+        return any(request.op == op and not request.fault for request in self._pending())
 
-    def _look(self, *, force: bool = False) -> None:
+    def _pending(self) -> list[Request]:
         if not self._ended:
             self._journal.settle()
-        try:
-            changed = self.run.control_dir.stat().st_mtime_ns
-        except FileNotFoundError:
-            return
-        # Two changes in one tick of the file system's clock look like one: a young time is looked at again.
-        if changed == self._looked_at and not force:
-            return
-        young = abs(time.time() - changed / 1e9) < _SETTLED
-        self._looked_at = -1 if young else changed
-        self._pending = [request for request in control.requests(self.run) if request.id not in self._answered]
+        return [request for request in self._inbox.look() if request.id not in self._answered]
 
 
 def _install(received: list[str]) -> None:

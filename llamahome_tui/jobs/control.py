@@ -18,6 +18,7 @@ from llamahome_tui.jobs.store import Run, sync_folder
 OPS: Final = frozenset({"stop", "pause", "resume", "save", "eval", "sample", "lr"})
 _NAME: Final = re.compile(r"(\d{13,15})-[0-9a-f]{32}\.json")
 _LARGEST: Final = 64 << 10  # bytes of a request file
+_SETTLED: Final = 0.1  # seconds after which a folder's modification time can be trusted to have moved on a change
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,28 @@ class Request:
     def same(self, other: Request) -> bool:
         """Whether both ask for the same thing."""
         return (self.op, self.value) == (other.op, other.value)
+
+
+class Inbox:
+    """The requests for one run, read again only when the folder has changed: one stat while nothing happens."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._looked_at = -1
+        self._requests: list[Request] = []
+
+    def look(self) -> list[Request]:
+        """Every request, oldest first, answered or not."""
+        try:
+            changed = self._run.control_dir.stat().st_mtime_ns
+        except FileNotFoundError:
+            return []
+        if changed != self._looked_at:
+            # Two changes in one tick of the file system's clock look like one: a young time is looked at again.
+            young = abs(time.time() - changed / 1e9) < _SETTLED
+            self._looked_at = -1 if young else changed
+            self._requests = requests(self._run)
+        return self._requests
 
 
 def drop(run: Run, op: str, value: Any = None) -> str:
@@ -96,8 +119,27 @@ def answered(run: Run) -> set[str]:
 
 def stop_requested(run: Run) -> Request | None:
     """The request that says this run shall not go on: the newest stop, unless a resume came after it."""
-    newest = [request for request in requests(run, ("stop", "resume")) if not request.fault]
-    return newest[-1] if newest and newest[-1].op == "stop" else None
+    return next(iter(stops_in(requests(run))), None)
+
+
+def stops_in(found: Iterable[Request]) -> list[Request]:
+    """Of these requests, in their order, the stops that no resume came after; newest first."""
+    stops: list[Request] = []
+    for request in found:
+        if request.op == "resume" and not request.fault:
+            stops = []
+        elif request.op == "stop" and not request.fault:
+            stops.insert(0, request)
+    return stops
+
+
+def resume_in(found: Iterable[Request]) -> Request | None:
+    """Of these requests, in their order, the resume that nothing about leaving came after."""
+    newest = None
+    for request in found:
+        if not request.fault and request.op in ("stop", "resume"):
+            newest = request
+    return newest if newest is not None and newest.op == "resume" else None
 
 
 def _names(folder: Path) -> list[str]:

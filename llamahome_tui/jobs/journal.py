@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
-from llamahome_tui.jobs.reader import JournalReader, last_seq, read, tail, tail_offset
+from llamahome_tui.jobs.reader import JournalReader, head, last_seq, read, tail, tail_offset
 from llamahome_tui.jobs.records import MAX_LINE, VERSION, Record, encode, parse
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "Record",
+    "head",
     "last_seq",
     "parse",
     "read",
@@ -169,10 +170,15 @@ class JournalWriter:
         return not self._torn
 
     def _keep(self, record: Record) -> None:
+        if not self._backlog:
+            said = "the disk refused the journal for a while"
+            stamp = {key: record[key] for key in ("v", "seq", "t", "mono")}
+            self._backlog.append({**stamp, "type": "warning", "what": "disk_full", "message": said})
         self._backlog.append(record)
+        record["seq"] = self.seq + len(self._backlog)
         if len(self._backlog) > _BACKLOG:
             for index, waiting in enumerate(self._backlog):
-                if waiting["type"] not in _LIFECYCLE:
+                if index and waiting["type"] not in _LIFECYCLE:
                     del self._backlog[index]
                     self.lost += 1
                     break
@@ -182,13 +188,11 @@ class JournalWriter:
             return
         while self._backlog:
             # Numbered when written, so that what was given up leaves no gap.
-            self._backlog[0]["seq"] = self.seq + 1
-            if not self._write(self._backlog[0]):
+            oldest = self._backlog[0]
+            oldest["seq"] = self.seq + 1
+            if oldest.get("what") == "disk_full" and self._refused_since is not None:
+                oldest.update(seconds=round(now - self._refused_since, 3), lost=self.lost)
+            if not self._write(oldest):
                 return
             self._backlog.popleft()
-        since, lost = self._refused_since or now, self.lost
         self._refused_since = None
-        self.append(
-            "warning", what="disk_full", lost=lost, seconds=round(time.monotonic() - since, 3),
-            message="the disk refused the journal for a while" + (f"; {lost} records were given up" if lost else ""),
-        )  # fmt: skip

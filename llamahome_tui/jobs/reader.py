@@ -41,6 +41,19 @@ def tail(
     return found
 
 
+def head(path: Path, count: int, offset: int = 0) -> list[Record]:
+    """The first records, `count` at most, of what follows byte `offset` (a line's start); looks at 64 KiB at most."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        lines = os.pread(fd, _BLOCK, offset).split(b"\n")[:-1]
+    finally:
+        os.close(fd)
+    return [record for record in map(parse, lines[: 2 * count]) if record is not None][:count]
+
+
 def last_seq(path: Path) -> int:
     """Sequence number of the newest whole record, of whatever version; 0 in an empty journal."""
     for line in _lines_backwards(path):
@@ -147,6 +160,11 @@ class JournalReader:
         self._head = b""  # first bytes already read: an inode number alone may be given out again
         self._skipping = False  # inside a line over 1 MiB
         self._on_bad = on_bad
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the file have been read: the share of it tells how far catching up has come."""
+        return self._offset
 
     def poll(self, max_bytes: int = 8 << 20) -> list[Record]:
         """The records written since the last call, oldest first; call again until it is empty."""

@@ -116,10 +116,17 @@ class Run:
 
     def effective_job(self) -> dict[str, Any]:
         """The job with everything that `runs resume --set` has changed since; a fresh value."""
+        from llamahome_tui.jobs.control import requests  # which itself knows runs
+
         job = copy.deepcopy(self.job)
-        for record in read(self.supervisor_path):
-            changes = record.get("set") if record["type"] == "spawn" else None
-            if isinstance(changes, dict):
+        void = {
+            record.get("request") for record in read(self.supervisor_path)
+            if record["type"] == "control" and record.get("outcome") != "applied"
+        }  # fmt: skip
+        # From the request itself: it is there before the attempt that it asks for begins.
+        for request in requests(self, ("resume",)):
+            changes = request.value.get("set") if isinstance(request.value, dict) else None
+            if isinstance(changes, dict) and not request.fault and request.id not in void:
                 for key, value in changes.items():
                     _set_dotted(job.setdefault("spec", {}), key.split("."), value)
         return job

@@ -1,0 +1,376 @@
+"""Looks after one run from its turn in the queue to its end; that it may die at any moment must never hurt training."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from llamahome_tui.errors import LlamaHomeError
+from llamahome_tui.jobs import control, leftovers, notify, queue, recovery, retries, spawn
+from llamahome_tui.jobs.identity import Identity, boot_id, send_signal_to_holder
+from llamahome_tui.jobs.ledger import Ledger
+from llamahome_tui.jobs.locks import RecordLock, holder
+from llamahome_tui.jobs.status import Status, Story, derive, resume_waits, tell
+from llamahome_tui.jobs.store import Run
+from llamahome_tui.jobs.watch import Death, Trainer, Watch, oom_kills
+
+_TICK: Final = 0.25  # seconds between two looks when nothing wakes it
+_FAILED: Final = 9  # exit status: the run failed
+
+StartChild = Callable[[spawn.Order], int]
+
+
+def supervise(
+    run: Run,
+    *,
+    foreground: bool = False,
+    start_child: StartChild = spawn.spawn_child,
+    environ: Mapping[str, str] | None = None,
+) -> int:
+    """Look after `run` until it has ended; 0 when that went as somebody wanted it (or another does it already), else 9.
+
+    With `foreground` the trainer gets no session of its own, and SIGTERM, SIGINT and SIGUSR1 mean checkpoint and
+    exit: call it in the main thread then.
+    """
+    os.umask(0o077)
+    lock = RecordLock(run.supervisor_lock)
+    code = 0
+    while True:
+        if not lock.acquire():
+            say(f"{run.id} is already looked after by process {holder(run.supervisor_lock)}")
+            return code
+        try:
+            derived = derive(run)
+            if derived.remote:
+                say(f"{run.id} can't be looked after from here: {derived.reason}")
+                return _FAILED
+            supervisor = Supervisor(run, foreground, start_child, os.environ if environ is None else environ)
+            try:
+                code = supervisor.work()
+            finally:
+                supervisor.close()
+        finally:
+            lock.release()
+        # Who asked for another attempt while we were leaving has found the lock taken, and relies on us.
+        if not resume_waits(run, tell(run)):
+            return code
+
+
+def say(text: str) -> None:
+    """A line for whoever reads supervisor.log, or sits at the terminal of a run in the foreground."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class Supervisor:
+    """One supervisor's life: find the trainer or start one, watch it, say how it ended, perhaps again, finish."""
+
+    def __init__(self, run: Run, foreground: bool, start_child: StartChild, environ: Mapping[str, str]) -> None:
+        self.run = run
+        self.foreground = foreground
+        self._start_child = start_child
+        self._environ = environ
+        self._ledger = Ledger(run)
+        self._recovery = retries.Recovery.of(run.effective_job())
+        self._turn: queue.Turn | None = None
+        self._signals: list[str] = []
+        self._restore: dict[signal.Signals, Any] = {}
+        self._told_to_stop = False
+        if foreground and threading.current_thread() is threading.main_thread():
+            self._listen()
+
+    def work(self) -> int:
+        """All the steps, in order. Returns the exit status of the run."""
+        trainer = self._find()
+        if trainer is None:
+            if not self._due():
+                return self._nothing_to_do()
+            trainer = self._begin()
+        while trainer is not None:
+            death = self._watch(trainer)
+            trainer = self._after(trainer, death)
+        return self._finish()
+
+    def close(self) -> None:
+        """Give back signals and journal."""
+        for number, previous in self._restore.items():
+            signal.signal(number, previous)
+        self._ledger.close()
+
+    # 1. Is there a trainer already?
+
+    def _find(self) -> Trainer | None:
+        """The trainer that an earlier supervisor has left, adopted."""
+        pid = holder(self.run.trainer_lock)
+        story = tell(self.run)
+        if pid is None and story.exit is None and story.spawn is not None:
+            # Started, and not so far that it has its lock.
+            spawned = Identity.from_record(story.spawn)
+            pid = spawned.pid if spawned is not None and spawned.alive else None
+        process = Identity.of(pid) if pid else None
+        if process is None:
+            return None
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            return None
+        if not process.alive:
+            os.close(pidfd)
+            return None
+        attempt = max(1, story.attempt)
+        self._ledger.write("adopt", attempt=attempt, supervisor=os.getpid(), **process.fields())
+        return Trainer(process, attempt, pidfd, None, parent=False, oom_kills=oom_kills())
+
+    def _due(self) -> bool:
+        """Whether an attempt is to be started: the first, one that was asked for, or a retry that was promised."""
+        story = tell(self.run)
+        if resume_waits(self.run, story) or (story.spawn is None and story.start is None):
+            return True
+        return story.retry_due and self._ledger.stop() is None and not story.rebooted
+
+    def _nothing_to_do(self) -> int:
+        """The run is over; only what it may have left behind is cleared away."""
+        if holder(self.run.trainer_lock) is None:
+            self._sweep()
+        return 0 if derive(self.run).status.good else _FAILED
+
+    # 2. The queue, then a trainer.
+
+    def _begin(self) -> Trainer | None:
+        """Wait for the run's devices and start its trainer; None when it was stopped before."""
+        request = control.resume_in(self._ledger.requests())
+        if request is not None and not resume_waits(self.run, tell(self.run)):
+            request = None
+        self._supersede(request)
+        while (turn := queue.turn(self.run)) is None:
+            if self._leave_early():
+                return None
+            self._ledger.settle(_TICK)
+        self._turn = turn
+        if self._leave_early():
+            return None
+        return self._spawn(request)
+
+    def _supersede(self, resume: control.Request | None) -> None:
+        """What was asked of an earlier attempt means nothing to the next one."""
+        for request in self._ledger.open():
+            if resume is not None and request.id < resume.id:
+                self._ledger.answer(request, "superseded", "it was meant for an earlier attempt")
+
+    def _leave_early(self) -> bool:
+        self._heed_signals()
+        for request in self._ledger.open():
+            if request.fault:
+                self._ledger.answer(request, "refused", request.fault)
+        if self._ledger.stop() is None and not self._told_to_stop:
+            return False
+        self._ledger.ended(True, "the run was stopped before")
+        return True
+
+    def _spawn(self, request: control.Request | None) -> Trainer | None:
+        if holder(self.run.trainer_lock) is not None:
+            return self._find()
+        recovery.set_aside_partials(self.run)
+        self._recovery = retries.Recovery.of(self.run.effective_job())
+        changes = request.value.get("set") if request is not None and isinstance(request.value, dict) else None
+        attempt = tell(self.run).attempt + 1
+        about: dict[str, Any] = {"attempt": attempt, "supervisor": os.getpid()}
+        about["events_bytes"] = self.run.events_path.stat().st_size if self.run.events_path.exists() else 0
+        if request is not None:
+            about.update(request=request.id, set=changes if isinstance(changes, dict) else {})
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            out = os.open(
+                self.run.out_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+            try:
+                pid = self._start_child(self._order(attempt, out, writer))
+            finally:
+                os.close(out)
+        except OSError as error:
+            os.close(reader)
+            self._could_not_start(about, request, error)
+            return None
+        finally:
+            os.close(writer)
+        process = Identity.of(pid) or Identity(os.uname().nodename, boot_id(), pid, 0, "")
+        trainer = Trainer(process, attempt, os.pidfd_open(pid), reader, parent=True, oom_kills=oom_kills())
+        self._ledger.write("spawn", **about, **process.fields(), devices=self._devices())
+        if request is not None:
+            self._ledger.answer(request, "applied")
+        return trainer
+
+    def _order(self, attempt: int, out_fd: int, progress_fd: int) -> spawn.Order:
+        job = self.run.effective_job()
+        environ = {**self._environ, **(self._turn.environ if self._turn is not None else {})}
+        cwd = Path(str(job.get("cwd") or self.run.dir))
+        if job.get("kind") != "exec" and not cwd.is_dir():
+            cwd = self.run.dir  # a training's paths are absolute; where it was started from may be gone
+        return spawn.Order(
+            argv=spawn.child_command(job, self.run.dir),
+            environ=spawn.child_environ(self.run, environ, attempt=attempt, progress_fd=progress_fd),
+            cwd=cwd, out_fd=out_fd, progress_fd=progress_fd, own_session=not self.foreground,
+        )  # fmt: skip
+
+    def _could_not_start(self, about: Mapping[str, Any], request: control.Request | None, error: OSError) -> None:
+        problem = f"its process could not be started: {error.filename or ''}: {error.strerror}".replace(": : ", ": ")
+        who = Identity.mine().fields() | {"pid": None, "start_ticks": None}
+        self._ledger.write("spawn", **about, **who, devices=self._devices())
+        if request is not None:
+            self._ledger.answer(request, "applied")
+        attempt = about["attempt"]
+        self._ledger.write("exit", attempt=attempt, code=127, signal=None, stop=False, retry=False, problem=problem)
+
+    # 3. Watching.
+
+    def _watch(self, trainer: Trainer) -> Death:
+        """Until the trainer is dead: pass on what is asked, see stalls, kill when grace is over."""
+        poll = select.poll()
+        poll.register(trainer.pidfd, select.POLLIN)
+        if trainer.pipe is not None:
+            poll.register(trainer.pipe, select.POLLIN)
+        watch = Watch(self.run, self._recovery)
+        while True:
+            ready = {fd for fd, _ in poll.poll(_TICK * 1000)}
+            if trainer.pipe is not None and trainer.pipe in ready and not trainer.woken():
+                poll.unregister(trainer.pipe)  # nobody can write to it any more; the pidfd tells the rest
+            if trainer.pidfd in ready:
+                return trainer.death()
+            self._heed_signals()
+            watch.look()
+            self._heed_stop(trainer, watch)
+            self._heed_stall(trainer, watch)
+            self._ledger.settle()
+
+    def _heed_stop(self, trainer: Trainer, watch: Watch) -> None:
+        stops = control.stops_in(self._ledger.requests())
+        if not stops and not self._told_to_stop and not watch.grace_over:
+            return
+        if (stops or self._told_to_stop) and not watch.asked:
+            watch.ask()
+            trainer.send(signal.SIGTERM)
+        now = any(isinstance(stop.value, dict) and stop.value.get("now") for stop in stops)
+        if (now or watch.grace_over) and not watch.killed:
+            watch.killed = True
+            why = "now" if now else "grace"
+            self._ledger.write("kill", attempt=trainer.attempt, pid=trainer.process.pid, signal="SIGKILL", reason=why)
+            trainer.send(signal.SIGKILL)
+
+    def _heed_stall(self, trainer: Trainer, watch: Watch) -> None:
+        if not watch.stalled_now():
+            return
+        about = {"attempt": trainer.attempt, "silent_s": round(watch.silent_s, 1), "events_bytes": watch.size}
+        self._ledger.write("stall", **about)
+        # Only the holder of the lock is sure to have its handler for this signal.
+        send_signal_to_holder(self.run.trainer_lock, trainer.process, signal.SIGUSR2)
+
+    def _heed_signals(self) -> None:
+        while self._signals:
+            op = self._signals.pop(0)
+            try:
+                if not any(request.op == op for request in self._ledger.open()):
+                    control.drop(self.run, op)
+            except OSError:
+                self._told_to_stop = True  # a full disk is no reason to go on
+
+    # 4. It is dead.
+
+    def _after(self, trainer: Trainer, death: Death) -> Trainer | None:
+        """Clear away, say how it ended, and start the next attempt if there is to be one."""
+        session = trainer.process.pid if trainer.parent else None
+        self._sweep(session)  # before the reaping: until then no stranger can have the session's number
+        trainer.close()
+        if holder(self.run.trainer_lock) is not None:
+            return self._find()  # another one works: ours was the second and went
+        story = tell(self.run)
+        verdict, about = self._judge(story, death)
+        how = {"code": death.code, "signal": death.signal, "adopted": not trainer.parent}
+        self._ledger.write("exit", attempt=trainer.attempt, pid=trainer.process.pid, **how, **about)
+        if verdict.again:
+            return self._again(trainer.attempt + 1, verdict)
+        self._ledger.ended(bool(about["stop"]), "the run has ended")
+        return None
+
+    def _judge(self, story: Story, death: Death) -> tuple[retries.Verdict, dict[str, Any]]:
+        stop = self._ledger.stop() is not None or self._told_to_stop
+        ended = story.end.get("reason") if story.end is not None else None
+        about: dict[str, Any] = {"stop": stop, "retry": False}
+        newest = recovery.newest_complete_checkpoint(self.run)
+        if newest is not None:
+            about.update(checkpoint=str(newest.path.relative_to(self.run.dir)), checkpoint_step=newest.step)
+        if ended in ("completed", "stopped", "paused"):
+            return retries.Verdict(False, ""), about
+        failure = retries.failure_of(self.run, story, death.code, death.signal)
+        verdict = retries.judge(self.run, story, failure, self._recovery)
+        if stop:
+            verdict = retries.Verdict(False, "a stop was asked")
+        about.update(failure=failure, retry=verdict.again, reason=verdict.reason)
+        if death.oom:
+            about["oom"] = True
+        return verdict, about
+
+    def _again(self, attempt: int, verdict: retries.Verdict) -> Trainer | None:
+        newest = recovery.newest_complete_checkpoint(self.run)
+        step = newest.step if newest is not None else 0
+        self._ledger.write("retry", attempt=attempt, delay_s=verdict.delay_s, reason=verdict.reason, from_step=step)
+        until = time.monotonic() + verdict.delay_s
+        while time.monotonic() < until:
+            if self._leave_early():
+                return None
+            self._ledger.settle(min(_TICK, max(0.0, until - time.monotonic())))
+        return self._begin()
+
+    def _sweep(self, session: int | None = None) -> None:
+        swept = leftovers.sweep(self.run, session=session)
+        if swept:
+            self._ledger.write("kill", signal="SIGKILL", reason="left behind", pids=swept)
+
+    # 5. The end.
+
+    def _finish(self) -> int:
+        queue.leave(self.run)
+        derived = derive(self.run)
+        status = derived.status if derived.status.ended else Status.STOPPED
+        told = notify.notify(self.run, status)
+        if told is not None:
+            self._ledger.write("notify", **told)
+        return 0 if status.good else _FAILED
+
+    # What the steps need.
+
+    def _devices(self) -> list[str]:
+        return list(self._turn.devices) if self._turn is not None else []
+
+    def _listen(self) -> None:
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._signals.append("pause" if number == signal.SIGUSR1 else "stop")
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            self._restore[number] = signal.signal(number, note)
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m llamahome_tui.jobs.supervisor RUN_DIR`: the detached form."""
+    # Its terminal may go, and a Ctrl+C there is not meant for it.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        return supervise(Run.open(Path(arguments[0])))
+    except LlamaHomeError as error:
+        say(f"{error.message}; {error.hint}")
+        return error.exit
+    except Exception:  # noqa: BLE001  # an outer wall: the run goes on, and the next supervisor takes it over
+        traceback.print_exc()
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
