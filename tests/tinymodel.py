@@ -1,4 +1,4 @@
-"""A tiny random Llama with a character tokenizer and a chat template, written as a plain model folder in half a second."""
+"""A tiny random Llama with a character tokenizer and a chat template, written as a plain model folder."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from llamahome_tui.training import auto
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
-from llamahome_tui.training.trainer.batches import Order, Row
+from llamahome_tui.training.trainer.batches import Order
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
 from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.evaluate import Writer
@@ -58,7 +59,10 @@ def train(child: Child, places: Places) -> int:
 
     child.emit("phase", phase="data")
     located = locate(spec.model.id, places, RunStore(places))
-    data = prepare(spec, located.path, places.prepared, None)
+    data = prepare(spec, located.path, places.prepared, now=created_at(child))
+    for said in data.warnings:
+        warn(said)
+    lengths: list[int] = data.train.lengths.tolist()
     order = Order(len(data.train), spec.training.global_batch, spec.training.seed)
     total = auto.total_steps(len(data.train), spec.training.global_batch, spec.training.epochs, spec.training.max_steps)
 
@@ -66,7 +70,7 @@ def train(child: Child, places: Places) -> int:
     rng.seed(spec.training.seed)
     source = Source(located.path, base_name(located), located.adapter)
     trainee = model.load(spec, source, device, warn)
-    counters = counters_of(resumed, spec, trainee, data.train)
+    counters = counters_of(resumed, spec, trainee, max(lengths))
     if counters.gradient_checkpointing:
         trainee.checkpoint_gradients()
     optimizer = optim.build(
@@ -76,7 +80,7 @@ def train(child: Child, places: Places) -> int:
         auto.weight_decay(spec.training.weight_decay, lora=trainee.lora),
     )
     scaler = torch.amp.GradScaler(device.type) if trainee.precision == "fp16" else None
-    sample = batches.collate([min(data.train, key=lambda row: len(row.ids))]).to(device)
+    sample = batches.collate([data.train[lengths.index(min(lengths))]]).to(device)
     loss, _ = loss_of(trainee.model, trainee.base, sample, trainee.autocast)
     if resumed:
         checkpoint.restore(resumed, trainee, optimizer, scaler)
@@ -90,6 +94,7 @@ def train(child: Child, places: Places) -> int:
         optimizer,
         scaler,
         data.train,
+        lengths,
         counters.micro,
         clip=spec.training.clip,
         by_length=spec.data.batching != "plain",
@@ -157,14 +162,19 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
     )
 
 
+def created_at(child: Child) -> datetime:
+    """When the run was made: the day a template may write into its prompts, the same in every attempt."""
+    return datetime.fromisoformat(child.job["created_at"]).astimezone()
+
+
 def base_name(located: Located) -> str:
     """What an adapter says it belongs to: the Hub id where the model came from there, else its folder."""
     return located.id if located.revision else str(located.path)
 
 
-def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, rows: Sequence[Row]) -> Counters:
+def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, longest: int) -> Counters:
     """The counters to go on from: a checkpoint's, with what `runs resume --set` has changed since settled anew."""
-    fresh = first_counters(spec, trainee, rows)
+    fresh = first_counters(spec, trainee, longest)
     if resumed is None:
         return fresh
     counters = Counters.from_dict(resumed.notes["counters"])
@@ -179,14 +189,14 @@ def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, rows: 
     return counters
 
 
-def first_counters(spec: Spec, trainee: Trainee, rows: Sequence[Row]) -> Counters:
+def first_counters(spec: Spec, trainee: Trainee, longest: int) -> Counters:
     """The counters of a run that begins: every auto value that depends on model and data is settled here."""
     micro, checkpointing = auto.micro_batch(
         spec.training.batch_size,
         spec.training.gradient_checkpointing,
         device="cuda" if trainee.device.type == "cuda" else "cpu",
         global_batch=spec.training.global_batch,
-        longest=max(len(row.ids) for row in rows),
+        longest=longest,
         shape=trainee.shape(),
         free_bytes=memory.free_bytes(trainee.device),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ class Stepper:
         optimizer: Any,
         scaler: Any,
         rows: Sequence[Row],
+        lengths: Sequence[int],
         micro: Micro,
         *,
         clip: float,
@@ -62,8 +63,7 @@ class Stepper:
         self._split_on_oom = split_on_oom
         self._degraded = degraded
         self._learning = trainee.trainable
-        self._lengths = [len(row.ids) for row in rows]
-        self._trained = [batches.trained_tokens(row) for row in rows]
+        self._lengths = lengths
         self._multiple = 8 if trainee.device.type == "cuda" else 1
         self._data_s = 0.0
         self._in_work = (0, 0)  # rows and length of the micro-batch being computed
@@ -75,12 +75,14 @@ class Stepper:
         Out of memory: the micro-batch limit is halved and the step is taken again from its beginning, so that its
         gradient is what it would have been. Raises ResourceError when a single row does not fit.
         """
-        trained = sum(self._trained[i] for i in indexes)
-        self._data_s = 0.0
+        started = time.perf_counter()
+        rows = {i: self._rows[i] for i in indexes}
+        trained = sum(map(batches.trained_tokens, rows.values()))
+        self._data_s = time.perf_counter() - started
         while True:
             before = rng.snapshot()
             try:
-                loss = self._accumulate(indexes, trained)
+                loss = self._accumulate(rows, trained)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not memory.is_exhausted(error):
@@ -93,12 +95,12 @@ class Stepper:
             self._shrink(said[0] if said else "out of memory")
         return self._finish(loss, indexes, trained, rate)
 
-    def _accumulate(self, indexes: Sequence[int], trained: int) -> Any:
+    def _accumulate(self, rows: Mapping[int, Row], trained: int) -> Any:
         total = torch.zeros((), dtype=torch.float32, device=self.trainee.device)
         share = 1.0 / max(1, trained)
-        for group in batches.split(indexes, self._lengths, self.micro, by_length=self._by_length):
+        for group in batches.split(list(rows), self._lengths, self.micro, by_length=self._by_length):
             started = time.perf_counter()
-            batch = batches.collate([self._rows[i] for i in group], multiple=self._multiple)
+            batch = batches.collate([rows[i] for i in group], multiple=self._multiple)
             self._in_work = (batch.rows, batch.length)
             batch = batch.to(self.trainee.device)
             self._data_s += time.perf_counter() - started

@@ -1,0 +1,367 @@
+"""The trainer in a real process: it learns, keeps its promises about stopping and resuming, and survives its faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from llamahome_tui.jobs import control
+from llamahome_tui.jobs.journal import read
+from tests.forge import Forge
+from tests.integration.trainer_runs import (
+    Bench,
+    adapter,
+    checkpoint_steps,
+    eval_losses,
+    losses,
+    of,
+    show,
+)
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def forge() -> Iterator[Forge]:
+    with Forge() as forge:
+        yield forge
+
+
+@pytest.fixture(scope="module")
+def bench(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench.make(forge, tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bench: Bench) -> tuple[dict[int, float], bytes]:
+    """Losses and adapter of a run with dropout that nobody disturbs."""
+    run = bench.run("undisturbed", lora={"dropout": 0.1})
+    events = bench.finish(run)
+    assert events[-1]["reason"] == "completed", show(events)
+    return losses(run), adapter(run)
+
+
+def test_a_run_from_start_to_adapter(bench: Bench) -> None:
+    run = bench.run(
+        "whole",
+        training={"max_steps": 40},
+        evaluation={"generate_rows": 4},
+        samples={"prompts": ["say ab"], "every_steps": 20},
+    )
+    events = bench.finish(run)
+    start, end = events[0], events[-1]
+    assert (start["type"], start["attempt"], start["from_step"], start["exact"]) == ("start", 1, 0, True)
+    assert start["request_id"] == "test" and start["versions"]["torch"] and start["devices"] == ["cpu"]
+    assert [e["seq"] for e in events] == list(range(events[0]["seq"], events[0]["seq"] + len(events)))
+    assert [e["phase"] for e in of(events, "phase")][:4] == ["data", "model", "train", "eval"]
+    assert of(events, "progress")[-1] | {"step": 40, "steps": 40, "eta_s": 0.0} == of(events, "progress")[-1]
+    stepped = [e for e in of(events, "metrics") if "loss" in e]
+    assert [e["step"] for e in stepped] == list(range(1, 41))
+    assert stepped[-1]["loss"] < stepped[0]["loss"]
+    assert all(e["grad_norm"] > 0 and e["memory_peak_bytes"] > 0 and e["tokens_per_s"] > 0 for e in stepped)
+    evaluated = [e for e in of(events, "metrics") if "eval_loss" in e]
+    assert [e["step"] for e in evaluated] == [0, *range(4, 41, 4)]
+    assert all(0 <= e["eval_exact"] <= 1 for e in evaluated)
+    assert [(e["step"], e["prompt"]) for e in of(events, "sample")] == [(20, "say ab"), (40, "say ab")]
+    artifact = of(events, "artifact")[0]
+    assert artifact["kind"] == "adapter" and artifact["path"] == "artifacts/adapter" and len(artifact["sha256"]) == 64
+    assert end["reason"] == "completed" and end["totals"]["steps"] == 40
+    assert end["totals"]["loss_first"] == stepped[0]["loss"] and end["totals"]["loss_last"] == stepped[-1]["loss"]
+    best = end["best"]
+    assert best["metric"] == "eval_loss" and best["value"] == min(e["eval_loss"] for e in evaluated)
+    steps = checkpoint_steps(run)
+    assert steps[-1] == 40 and best["step"] in steps and len(steps) <= 3
+    assert (run.dir / best["path"] / "complete.json").is_file()
+    assert not list(run.checkpoints_dir.glob(".*"))
+    assert (run.dir / "artifacts").stat().st_mode & 0o077 == 0
+
+
+PLAIN = """
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+adapter, chats = sys.argv[1:3]
+config = json.load(open(adapter + "/adapter_config.json"))
+base = config["base_model_name_or_path"]
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+tokenizer = AutoTokenizer.from_pretrained(base)
+total = trained = 0
+for line in open(chats):
+    messages = json.loads(line)["messages"]
+    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False)
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    start = len(tokenizer(prompt, add_special_tokens=False).input_ids)
+    ids = torch.tensor([tokenizer(whole, add_special_tokens=False).input_ids])
+    labels = ids.clone(); labels[:, :start] = -100
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[0, :-1]
+    total += torch.nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum").item()
+    trained += int((labels[0, 1:] != -100).sum())
+print(json.dumps({"loss": total / trained, "lora": config["peft_type"]}))
+"""
+
+
+def test_the_adapter_loads_with_plain_peft_and_the_mask_is_the_assistants(bench: Bench, tmp_path: Path) -> None:
+    """Another process that knows nothing of LlamaHome computes the same evaluation loss from the saved adapter."""
+    from tests.tinymodel import write_chats
+
+    held = write_chats(tmp_path / "held.jsonl", 6, seed=9)
+    run = bench.run("plain", data={"eval": str(held)})
+    bench.finish(run)
+    answer = subprocess.run(
+        [sys.executable, "-c", PLAIN, str(run.artifacts_dir / "adapter"), str(held)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
+    said = json.loads(answer.stdout)
+    assert said["lora"] == "LORA"
+    assert said["loss"] == pytest.approx(eval_losses(run)[12], rel=1e-4)
+
+
+def test_a_run_twice_is_bitwise_the_same(bench: Bench, undisturbed: tuple[dict[int, float], bytes]) -> None:
+    again = bench.run("again", lora={"dropout": 0.1})
+    bench.finish(again)
+    assert (losses(again), adapter(again)) == undisturbed
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_sigkill_at_random_and_resume_is_bitwise_the_undisturbed_run(
+    bench: Bench, undisturbed: tuple[dict[int, float], bytes], seed: int
+) -> None:
+    chance = random.Random(seed)
+    run = bench.run(f"killed-{seed}", lora={"dropout": 0.1})
+    for _ in range(4):
+        trainer = bench.train(run)
+        wanted = chance.randint(1, 11)
+        limit = time.monotonic() + 30
+        while trainer.forge.poll(trainer) is None and time.monotonic() < limit:
+            if max(losses(run), default=0) >= wanted:
+                break
+            time.sleep(0.001)
+        time.sleep(chance.random() * 0.02)
+        trainer.kill()
+        trainer.wait()
+    events = bench.finish(run)
+    assert events[-1]["reason"] == "completed", show(events)
+    assert all(e["exact"] for e in of(events, "start")), of(events, "start")
+    assert (losses(run), adapter(run)) == undisturbed
+    assert [e["seq"] for e in events] == list(range(events[0]["seq"], events[0]["seq"] + len(events)))
+
+
+KILL_AT = """
+import os, signal
+reached = 0
+def watched(name):
+    real = getattr(os, name)
+    def call(first, *rest, **more):
+        global reached
+        path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else str(first)
+        reached += "step-6" in path
+        if "step-6" in path and reached == STAGE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(first, *rest, **more)
+    setattr(os, name, call)
+for name in ("mkdir", "fsync", "replace", "rename"):
+    watched(name)
+"""
+
+
+@pytest.mark.parametrize("stage", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4, 5, 6, 7, 8, 9, 10))])
+def test_f13_sigkill_at_every_stage_of_a_checkpoint(
+    bench: Bench, undisturbed: tuple[dict[int, float], bytes], stage: int
+) -> None:
+    run = bench.run(f"stage-{stage}", lora={"dropout": 0.1}, evaluation={"every_steps": 0})
+    assert bench.train(run, before=KILL_AT.replace("STAGE", str(stage))).wait() == -9
+    events = bench.finish(run)
+    assert of(events, "start")[1]["from_step"] in (3, 6)
+    assert events[-1]["reason"] == "completed", show(events)
+    assert (losses(run), adapter(run)) == undisturbed
+    assert not list(run.checkpoints_dir.glob(".*"))
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "unlink"])
+def test_f14_a_damaged_checkpoint_is_set_aside_and_the_one_before_goes_on(
+    bench: Bench, undisturbed: tuple[dict[int, float], bytes], damage: str
+) -> None:
+    run = bench.run(f"damaged-{damage}", lora={"dropout": 0.1})
+    trainer = bench.train(run)
+    while len(checkpoint_steps(run)) < 2 or 6 not in checkpoint_steps(run):
+        assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
+        time.sleep(0.002)
+    trainer.kill()
+    trainer.wait()
+    newest = run.checkpoints_dir / f"step-{checkpoint_steps(run)[-1]}"
+    before = checkpoint_steps(run)[-2]
+    state = newest / "trainer.pt"
+    content = bytearray(state.read_bytes())
+    if damage == "truncate":
+        state.write_bytes(content[:-100])
+    elif damage == "flip":
+        content[len(content) // 2] ^= 1
+        state.write_bytes(content)
+    else:
+        state.unlink()
+    events = bench.finish(run)
+    assert of(events, "start")[-1]["from_step"] == before
+    assert any("set aside" in e["message"] for e in of(events, "warning"))
+    assert list(run.checkpoints_dir.glob("*.partial"))
+    assert (losses(run), adapter(run)) == undisturbed
+
+
+@pytest.mark.parametrize("word", ["SIGTERM", "SIGUSR1", "stop", "pause"])
+def test_asked_to_leave_it_checkpoints_and_goes_on_exactly(
+    bench: Bench, undisturbed: tuple[dict[int, float], bytes], word: str
+) -> None:
+    import signal
+
+    run = bench.run(f"left-{word}", lora={"dropout": 0.1}, checkpoint={"every_steps": 0})
+    trainer = bench.train(run)
+    while max(losses(run), default=0) < 4:
+        assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
+        time.sleep(0.001)
+    if word.startswith("SIG"):
+        trainer.kill(getattr(signal, word))
+    else:
+        control.drop(run, word)
+    assert trainer.wait() == 0
+    end = list(read(run.events_path))[-1]
+    assert end["reason"] == ("paused" if word in ("SIGUSR1", "pause") else "stopped")
+    assert checkpoint_steps(run)[-1] == end["step"]
+    if not word.startswith("SIG"):
+        control.drop(run, "resume")
+    events = bench.finish(run)
+    assert of(events, "start")[-1] | {"from_step": end["step"], "exact": True} == of(events, "start")[-1]
+    assert (losses(run), adapter(run)) == undisturbed
+
+
+def test_requests_are_obeyed_between_steps_and_answered(bench: Bench) -> None:
+    run = bench.run(
+        "asked", training={"max_steps": 400, "scheduler": "constant", "warmup": 0}, checkpoint={"every_steps": 0}
+    )
+    trainer = bench.train(run)
+    while max(losses(run), default=0) < 2:
+        time.sleep(0.002)
+    for op, value in (("save", None), ("eval", None), ("lr", 0.005), ("lr", "fast"), ("sample", None)):
+        control.drop(run, op, value)
+    answers: list[dict[str, object]] = []
+    limit = time.monotonic() + 30
+    while len(answers) < 5 and time.monotonic() < limit:
+        answers = of(list(read(run.events_path)), "control")
+        time.sleep(0.01)
+    seen = max(losses(run))
+    while max(losses(run)) < seen + 2:
+        time.sleep(0.002)
+    trainer.kill(15)
+    trainer.wait()
+    events = list(read(run.events_path))
+    by_op = [(e["op"], e["outcome"]) for e in of(events, "control")]
+    assert by_op == [
+        ("save", "applied"),
+        ("eval", "applied"),
+        ("lr", "applied"),
+        ("lr", "refused"),
+        ("sample", "refused"),
+    ]
+    rates = [e["lr"] for e in of(events, "metrics") if "lr" in e]
+    assert rates[0] == 0.01 and rates[-1] == 0.005
+    assert of(events, "checkpoint")
+    resumed = bench.train(run)
+    while max(losses(run), default=0) <= events[-1]["step"]:
+        time.sleep(0.002)
+    resumed.kill()
+    resumed.wait()
+    assert [e["lr"] for e in read(run.events_path) if e["type"] == "metrics" and "lr" in e][-1] == 0.005
+
+
+def test_changed_data_or_settings_make_a_resume_inexact_with_the_reason(bench: Bench, tmp_path: Path) -> None:
+    from tests.tinymodel import write_chats
+
+    data = write_chats(tmp_path / "chats.jsonl", 40)
+    run = bench.run("changed", data={"train": [str(data)]})
+    assert bench.finish(run)[-1]["reason"] == "completed"
+    write_chats(data, 40, seed=5)
+    control.drop(run, "resume", {"set": {"training.max_steps": 15}})
+    spec = json.loads((run.dir / "spec.json").read_text())
+    spec["spec"]["training"]["max_steps"] = 15
+    (run.dir / "spec.json").write_text(json.dumps(spec))
+    events = bench.finish(run)
+    start = of(events, "start")[-1]
+    assert not start["exact"] and start["from_step"] == 12
+    assert "training.max_steps changed" in start["reason"] and "data changed" in start["reason"]
+    assert events[-1]["totals"]["steps"] == 15
+
+
+def test_patience_ends_the_run_with_the_best_adapter(bench: Bench) -> None:
+    run = bench.run(
+        "patient",
+        training={"max_steps": 200, "learning_rate": 0.5, "warmup": 0, "scheduler": "constant"},
+        evaluation={"every_steps": 2, "patience": 3},
+    )
+    events = bench.finish(run)
+    end = events[-1]
+    assert end["reason"] == "completed" and end["totals"]["early_stopped"] and end["totals"]["steps"] < 200
+    best = run.dir / end["best"]["path"] / "adapter_model.safetensors"
+    assert best.read_bytes() == adapter(run)
+
+
+def test_full_fine_tuning_resumes_exactly_too(bench: Bench) -> None:
+    tables = {"lora": {"enabled": False}, "training": {"optimizer": "adamw", "learning_rate": 0.001}}
+    whole = bench.run("full", **tables)
+    assert bench.finish(whole)[-1]["reason"] == "completed"
+    run = bench.run("full-killed", **tables)
+    trainer = bench.train(run)
+    while max(losses(run), default=0) < 7:
+        time.sleep(0.001)
+    trainer.kill()
+    trainer.wait()
+    bench.finish(run)
+    weights = "artifacts/model/model.safetensors"
+    assert losses(run) == losses(whole)
+    assert (run.dir / weights).read_bytes() == (whole.dir / weights).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "tables"),
+    [
+        ("bf16", {"training": {"precision": "bf16"}}),
+        ("fp16", {"training": {"precision": "fp16"}}),
+        ("checkpointing", {"training": {"gradient_checkpointing": True, "batch_size": 2}}),
+        ("dora", {"lora": {"variant": "dora", "targets": ["q_proj", "down_proj"]}}),
+        pytest.param("8bit", {"training": {"optimizer": "adamw_8bit"}}, marks=pytest.mark.slow),
+        pytest.param("head", {"lora": {"train_also": ["lm_head"]}}, marks=pytest.mark.slow),
+    ],
+)
+def test_other_ways_to_train_learn_and_resume_exactly(bench: Bench, name: str, tables: dict) -> None:
+    whole = bench.run(name, **tables)
+    events = bench.finish(whole)
+    assert events[-1]["reason"] == "completed", show(events)
+    assert losses(whole)[12] < losses(whole)[1]
+    run = bench.run(f"{name}-killed", **tables)
+    trainer = bench.train(run)
+    while max(losses(run), default=0) < 5:
+        assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
+        time.sleep(0.001)
+    trainer.kill()
+    trainer.wait()
+    bench.finish(run)
+    assert (losses(run), adapter(run)) == (losses(whole), adapter(whole))
+
+
+def test_a_target_the_model_has_not_is_named(bench: Bench) -> None:
+    run = bench.run("targets", lora={"targets": ["q_proj", "w_pack"]})
+    events = bench.finish(run)
+    error = of(events, "error")[0]
+    assert error["code"] == "spec.targets" and "w_pack" in error["message"] and "q_proj" not in error["message"]
+    assert "down_proj" in error["hint"] and events[-1]["reason"] == "failed"
