@@ -93,6 +93,14 @@ _RUN = _positional("id", "run id, a unique prefix of one, a live run's name, or 
 _SET = Argument("set", "override a key of the spec, as training.epochs=2", many=True, metavar="KEY=VALUE")
 _DETACH = _flag("detach", "start it and return at once")
 
+# Options that every operation takes, anywhere after the noun.
+COMMON: tuple[tuple[str, str], ...] = (
+    ("--json", "print JSON Lines on stdout"),
+    ("--quiet", "no progress, notes or hints"),
+    ("--yes", "consent to what the plan says"),
+    ("--no-env-file", "do not read .env in this folder"),
+)
+
 NOUNS: dict[str, str] = {
     "demo": "see a real fine-tune in about a minute",
     "models": "models on this machine",
@@ -139,59 +147,59 @@ OPERATIONS: tuple[Operation, ...] = (
         changes=True, example="llamahome --batch train start spec.toml --detach",
     ),
     Operation(
-        "runs", "list", "all runs, newest first", "jobs.commands:list_runs",
+        "runs", "list", "all runs, newest first", "jobs.commands.looking:list_runs",
         (
             Argument("status", "only runs in this state"),
             Argument("tag", "only runs with this tag"),
             Argument("limit", "at most so many", kind="int"),
         ),
     ),
-    Operation("runs", "show", "everything about one run", "jobs.commands:show", (_RUN,)),
-    Operation("runs", "watch", "follow a run until it ends", "jobs.commands:watch", (_RUN,)),
+    Operation("runs", "show", "everything about one run", "jobs.commands.looking:show", (_RUN,)),
+    Operation("runs", "watch", "follow a run until it ends", "jobs.commands.following:watch", (_RUN,)),
     Operation(
-        "runs", "wait", "wait until runs have ended", "jobs.commands:wait",
+        "runs", "wait", "wait until runs have ended", "jobs.commands.following:wait",
         (
             _positional("id", "run ids", metavar="ID", many=True, completes="run"),
             Argument("timeout", "give up after so long (exit 124)", kind="duration"),
         ),
     ),
     Operation(
-        "runs", "stop", "checkpoint and stop a run", "jobs.commands:stop",
+        "runs", "stop", "checkpoint and stop a run", "jobs.commands.changing:stop",
         (_RUN, _flag("now", "kill it without a checkpoint")), changes=True, destructive=True,
     ),
     Operation(
-        "runs", "resume", "go on from the newest complete checkpoint", "jobs.commands:resume",
+        "runs", "resume", "go on from the newest complete checkpoint", "jobs.commands.changing:resume",
         (_RUN, _SET, _DETACH), changes=True,
     ),
     Operation(
-        "runs", "control", "ask a live run for something", "jobs.commands:control",
+        "runs", "control", "ask a live run for something", "jobs.commands.changing:ask",
         (_RUN, _positional("request", "save | eval | pause | continue | lr=X", metavar="REQUEST")), changes=True,
     ),
     Operation(
-        "runs", "move", "move a waiting run in the queue", "jobs.commands:move",
+        "runs", "move", "move a waiting run in the queue", "jobs.commands.changing:move",
         (_RUN, _positional("position", "1 is next", kind="int", metavar="POSITION")), changes=True,
     ),
     Operation(
-        "runs", "tag", "add a tag to a run, or take it off with -TAG", "jobs.commands:tag",
+        "runs", "tag", "add a tag to a run, or take it off with -TAG", "jobs.commands.changing:tag",
         (_RUN, _positional("tag", "the tag", metavar="TAG")), changes=True,
     ),
     Operation(
-        "runs", "assert", "exit 9 unless a metric holds", "jobs.commands:assert_metric",
+        "runs", "assert", "exit 9 unless a metric holds", "jobs.commands.looking:assert_metric",
         (_RUN, _positional("condition", "as eval_loss<1.2", metavar="CONDITION")),
     ),
     Operation(
-        "runs", "logs", "what the run printed", "jobs.commands:logs", (_RUN, _flag("follow", "go on as it grows")),
+        "runs", "logs", "what the run printed", "jobs.commands.looking:logs", (_RUN, _flag("follow", "go on as it grows")),
         answer="stream",
     ),
     Operation(
-        "runs", "events", "the run's journal records", "jobs.commands:events",
+        "runs", "events", "the run's journal records", "jobs.commands.looking:events",
         (_RUN, Argument("after", "only records after this sequence number", kind="int", metavar="SEQ"),
          _flag("follow", "go on as they come")),
         answer="stream",
     ),
     Operation(
         "runs", "exec", "run any command with a run's queue, logs, survival and notification",
-        "jobs.commands:exec_command",
+        "jobs.commands.wrapping:exec_command",
         (
             Argument("name", "name of the run", required=True),
             _DETACH,
@@ -201,7 +209,7 @@ OPERATIONS: tuple[Operation, ...] = (
         changes=True, example="llamahome --batch runs exec --name axolotl -- axolotl train config.yaml",
     ),
     Operation(
-        "runs", "remove", "delete a run that has ended, by plan", "jobs.commands:remove",
+        "runs", "remove", "delete a run that has ended, by plan", "jobs.commands.removing:remove",
         (_RUN, _flag("dry_run", "print the plan only")), changes=True, destructive=True,
     ),
     Operation(

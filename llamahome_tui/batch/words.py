@@ -8,16 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from llamahome_tui.errors import UsageError
-from llamahome_tui.operations import NOUNS, OPERATIONS, Argument, Operation, find, verbs
+from llamahome_tui.operations import COMMON, NOUNS, OPERATIONS, Argument, Operation, find, verbs
 from llamahome_tui.units import parse_duration, parse_size
-
-# Everywhere after the noun, whatever the operation.
-COMMON: tuple[tuple[str, str], ...] = (
-    ("--json", "print JSON Lines on stdout"),
-    ("--quiet", "no progress, notes or hints"),
-    ("--yes", "consent to what the plan says"),
-    ("--no-env-file", "do not read .env in this folder"),
-)
 
 # The registry has no one-letter options, so a word with one dash is a value (`runs tag ID -old`, `lr=-1`).
 _DASHED = "\0"

@@ -1,0 +1,170 @@
+"""JSON Schema of what scripts rely on: the spec, a run's events, the results; more fields may always be added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from llamahome_tui.outcome import Outcome, Result
+
+if TYPE_CHECKING:
+    from llamahome_tui.context import Context
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+TEXT: dict[str, Any] = {"type": "string"}
+BOOL: dict[str, Any] = {"type": "boolean"}
+COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
+NUMBER: dict[str, Any] = {"type": "number"}
+TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
+OBJECT: dict[str, Any] = {"type": "object"}
+
+
+def or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, or null: what is not known is null in JSON."""
+    return {"anyOf": [dict(schema), {"type": "null"}]}
+
+
+def shape(fields: Mapping[str, Mapping[str, Any]], optional: str = "") -> dict[str, Any]:
+    """An object with these fields; those named in `optional` (words) may be missing, and others may be there."""
+    required = [name for name in fields if name not in optional.split()]
+    return {"type": "object", "properties": {k: dict(v) for k, v in fields.items()}, "required": required}
+
+
+def array(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A list of such items."""
+    return {"type": "array", "items": dict(item)}
+
+
+def word(*words: str) -> dict[str, Any]:
+    """One of these words."""
+    return {"enum": list(words)}
+
+
+BEST = or_null(shape({"metric": TEXT, "value": or_null(NUMBER), "step": COUNT, "path": or_null(TEXT)}, "path"))
+_FRAME: dict[str, Mapping[str, Any]] = {"v": {"const": 1}, "seq": COUNT, "t": NUMBER, "mono": NUMBER, "type": TEXT}
+_PROCESS: dict[str, Mapping[str, Any]] = {"host": TEXT, "boot_id": TEXT, "pid": COUNT, "start_ticks": COUNT}
+
+# CONTRACT: Events of a run. type -> (fields, words of the fields that may be missing)
+TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
+    "start": (
+        {
+            "attempt": COUNT, "from_step": COUNT, "exact": BOOL, "reason": TEXT, **_PROCESS,
+            "versions": OBJECT, "devices": {}, "spec_hash": TEXT,
+        },
+        "exact reason versions devices spec_hash from_step",
+    ),
+    "phase": ({"phase": word("fetch", "data", "model", "train", "eval", "save")}, ""),
+    "progress": ({"step": COUNT, "steps": COUNT, "epoch": NUMBER, "tokens": COUNT, "eta_s": or_null(NUMBER)},
+                 "steps epoch tokens eta_s"),
+    "metrics": ({"step": COUNT}, "step"),
+    "sample": ({"step": COUNT, "prompt": TEXT, "text": TEXT}, ""),
+    "checkpoint": ({"step": COUNT, "path": TEXT, "bytes": COUNT, "best": BEST}, "best"),
+    "control": ({"request": TEXT, "outcome": word("applied", "superseded", "refused"), "reason": TEXT}, "reason"),
+    "warning": ({}, ""),
+    "degrade": ({"what": TEXT, "why": TEXT}, ""),
+    "artifact": ({"kind": TEXT, "path": TEXT, "bytes": COUNT, "sha256": TEXT}, "bytes sha256"),
+    "error": ({"code": TEXT, "exception": TEXT, "message": TEXT, "hint": TEXT}, "exception hint"),
+    "end": ({"reason": word("completed", "stopped", "paused", "failed"), "totals": OBJECT, "best": BEST},
+            "totals best"),
+}  # fmt: skip
+SUPERVISOR_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
+    "spawn": (_PROCESS, "host boot_id start_ticks pid"),
+    "exit": ({"code": or_null({"type": "integer"}), "signal": or_null({"type": "integer"})}, ""),
+    "retry": ({}, ""),
+    "stall": ({}, ""),
+    "adopt": (_PROCESS, "host boot_id start_ticks pid"),
+    "kill": ({}, ""),
+}
+
+_RUN: dict[str, Mapping[str, Any]] = {
+    "id": TEXT, "name": TEXT, "status": TEXT, "attempt": COUNT, "step": or_null(COUNT), "steps": or_null(COUNT),
+    "metrics": OBJECT, "best": BEST, "started_at": or_null(TIME), "elapsed_s": or_null(NUMBER),
+    "eta_s": or_null(NUMBER), "memory": or_null(OBJECT), "host": or_null(TEXT), "remote": BOOL,
+}  # fmt: skip
+_RUN_LISTS: dict[str, Mapping[str, Any]] = {
+    "checkpoints": array(shape({"step": COUNT, "path": TEXT, "bytes": COUNT, "complete": BOOL, "t": or_null(NUMBER)})),
+    "artifacts": array(shape({"kind": TEXT, "path": TEXT, "bytes": or_null(COUNT), "sha256": or_null(TEXT)})),
+    "recoveries": array(
+        shape(
+            {
+                "t": NUMBER,
+                "attempt": COUNT,
+                "from_step": or_null(COUNT),
+                "reason": or_null(TEXT),
+                "exact": or_null(BOOL),
+            }
+        )
+    ),
+}
+_STARTED = shape({"id": TEXT, "status": TEXT, "dir": TEXT})
+_MODEL: dict[str, Mapping[str, Any]] = {
+    "id": TEXT, "revision": or_null(TEXT), "size_bytes": COUNT, "freed_bytes": or_null(COUNT), "format": or_null(TEXT),
+    "dtype": or_null(TEXT), "parameters": or_null(COUNT), "path": TEXT, "state": word("ok", "incomplete", "broken"),
+    "pinned": BOOL, "last_used": or_null(TIME), "used_by": array(TEXT),
+}  # fmt: skip
+_GPU: dict[str, Mapping[str, Any]] = {
+    "index": {}, "name": or_null(TEXT), "uuid": or_null(TEXT), "memory_used_bytes": or_null(COUNT),
+    "memory_total_bytes": or_null(COUNT), "utilization": or_null(NUMBER), "temperature_c": or_null(NUMBER),
+    "power_w": or_null(NUMBER), "processes": array(OBJECT),
+}  # fmt: skip
+
+# CONTRACT: Results that scripts lean on. operation -> the `data` of its result
+RESULTS: dict[str, dict[str, Any]] = {
+    "demo": shape({
+        "score_before": {"type": "number", "minimum": 0, "maximum": 1},
+        "score_after": {"type": "number", "minimum": 0, "maximum": 1},
+        "run": TEXT, "loss_first": NUMBER, "loss_last": NUMBER, "seconds": NUMBER,
+    }),
+    "train start": _STARTED,
+    "runs resume": _STARTED,
+    "runs show": shape({**_RUN, **_RUN_LISTS}),
+    "runs list": array(shape(_RUN)),
+    "models list": array(shape(_MODEL)),
+    "models show": shape(_MODEL),
+    "generate": shape({"text": TEXT, "tokens": COUNT, "seconds": NUMBER}),
+    "cache usage": OBJECT,
+    "logs list": array(shape({"name": TEXT, "size_bytes": COUNT, "modified": TIME, "kind": TEXT, "path": TEXT})),
+    "system show": shape({
+        "gpus": array(shape(_GPU)), "cpu": or_null(OBJECT), "memory": or_null(OBJECT), "disk": {},
+        "driver": or_null(TEXT),
+    }),
+    "config show": {},
+}  # fmt: skip
+
+
+def spec(context: Context) -> Iterator[Outcome]:
+    """The schema of the training spec."""
+    from llamahome_tui.training.spec import schema
+
+    yield Result(schema())
+
+
+def events(context: Context) -> Iterator[Outcome]:
+    """The schema of one journal record, the trainer's or the supervisor's."""
+    yield Result(events_schema())
+
+
+def results(context: Context) -> Iterator[Outcome]:
+    """The schema of the last line under --json, and under `$defs` the `data` of every operation that promises one."""
+    yield Result(results_schema())
+
+
+def events_schema() -> dict[str, Any]:
+    """One record: the frame of all, and for each known type its fields. Unknown types are valid: readers skip them."""
+    known = {**TRAINER_EVENTS, **SUPERVISOR_EVENTS}
+    choices = []
+    for kind, (fields, optional) in known.items():
+        then = shape(fields, optional)
+        choices.append({"if": {"properties": {"type": {"const": kind}}}, "then": then})
+    return {"$schema": DIALECT, "title": "A record of a LlamaHome run", **shape(_FRAME, "mono"), "allOf": choices}
+
+
+def results_schema() -> dict[str, Any]:
+    """The closing line, and the data of operations under `$defs`."""
+    good = shape({"v": {"const": 1}, "type": {"const": "result"}, "ok": BOOL, "changed": BOOL, "data": {}})
+    bad = shape({
+        "v": {"const": 1}, "type": {"const": "error"}, "ok": {"const": False}, "code": TEXT, "message": TEXT,
+        "hint": TEXT, "exit": {"type": "integer"}, "data": OBJECT,
+    })  # fmt: skip
+    return {"$schema": DIALECT, "title": "The last line of --json", "anyOf": [good, bad], "$defs": RESULTS}
