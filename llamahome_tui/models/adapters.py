@@ -54,7 +54,7 @@ def _checkpoint(run: Run, which: str) -> Path | None:
     if which == "best":
         from llamahome_tui.jobs.view import summarise
 
-        best = summarise(run).best
+        best = summarise(run, full=True).best
         path = None if best is None else best.get("path")
         return run.dir / str(path) if path else None
     if not re.fullmatch(r"(?:step-)?\d{1,12}", which):

@@ -92,6 +92,8 @@ def snapshot_files(repository: Repository, commit: str) -> Iterator[CachedFile]:
     """The files of a snapshot. Raises IntegrityError `model.outside` for a link that leaves the repository,
     and `model.incomplete` for one that leads nowhere."""
     root = os.path.realpath(repository.path)
+    if root != os.path.join(os.path.realpath(repository.path.parent), repository.path.name):  # noqa: PTH118
+        raise _outside(repository.path)
     top = repository.path / "snapshots" / commit
     folders = [str(top)]
     while folders:
