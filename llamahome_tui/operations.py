@@ -173,7 +173,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "runs", "control", "ask a live run for something", "jobs.commands.changing:ask",
-        (_RUN, _positional("request", "save | eval | pause | continue | lr=X", metavar="REQUEST")), changes=True,
+        (_RUN, _positional("request", "save | eval | sample | pause | continue | lr=X", metavar="REQUEST")), changes=True,
     ),
     Operation(
         "runs", "move", "move a waiting run in the queue", "jobs.commands.changing:move",

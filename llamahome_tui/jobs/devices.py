@@ -1,4 +1,4 @@
-"""Which devices a job may have: GPU indexes as `system show` numbers them, or the one device "cpu" where there is none."""
+"""Which devices a job may have: GPU indexes as `system show` numbers them, or the one device "cpu" where none is."""
 
 from __future__ import annotations
 

@@ -182,9 +182,11 @@ def main(run_dir: Path) -> int:
     how = f"was killed by {ended['signal']}" if code < 0 else f"ended with exit code {code}"
     child.emit(
         "error", sync=True, code="exec.exit", exception="", message=f"the command {how}: {Path(command[0]).name}",
-        hint=f"see what it printed: llamahome --batch runs logs {child.run.id}", exit_code=ended["exit_code"], signal=ended["signal"],
+        hint=f"see what it printed: llamahome --batch runs logs {child.run.id}",
+        exit_code=ended["exit_code"], signal=ended["signal"],
     )  # fmt: skip
-    return child.end("failed", **ended)
+    child.end("failed", **ended)
+    return code if code > 0 else 128 - code
 
 
 def _attend(child: Child, process: subprocess.Popen[bytes], reading: Reading) -> str:

@@ -1,4 +1,4 @@
-"""What a run's journal tells about its course; an attempt's measurements past the step that a later one began at are void.
+"""What a run's journal tells of its course; measurements past the step that a later attempt began at are void.
 
 Two ways to ask: `newest` reads a few kilobytes from the end, `whole` looks through everything for what is rare
 (attempts, checkpoints, evaluations, artifacts). Both give the same answer where both can know it.
@@ -19,7 +19,8 @@ _FIRST_LOOK: Final = 8 << 10  # bytes from the end: enough for almost every run
 _LAST_LOOK: Final = 256 << 10
 _BLOCK: Final = 1 << 20
 _RARE: Final = (
-    b'"type":"start"', b'"type":"checkpoint"', b'"type":"artifact"', b'"type":"degrade"', b'"type":"warning"', b'"eval_',
+    b'"type":"start"', b'"type":"checkpoint"', b'"type":"artifact"', b'"type":"degrade"', b'"type":"warning"',
+    b'"eval_',
 )  # fmt: skip
 
 

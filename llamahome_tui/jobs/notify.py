@@ -21,10 +21,15 @@ _KEPT: Final = 2000  # bytes of the command's output that are reported
 
 def command_for(run: Run, status: Status) -> str:
     """The command that this end asks for: `on_fail` for a failure where one is set, else `on_end`; "" for none."""
-    wanted = run.job.get("notify")
-    wanted = wanted if isinstance(wanted, dict) else {}
-    on_fail = str(wanted.get("on_fail") or "")
-    return on_fail if status in _FAILED and on_fail else str(wanted.get("on_end") or "")
+    job = run.effective_job()
+    spec = job.get("spec")
+    # The spec speaks first, and with what a resume has changed in it; then the settings of whoever submitted the run.
+    places = [spec.get("notify") if isinstance(spec, dict) else None, job.get("notify")]
+
+    def said(key: str) -> str:
+        return next((str(place[key]) for place in places if isinstance(place, dict) and place.get(key)), "")
+
+    return (said("on_fail") if status in _FAILED else "") or said("on_end")
 
 
 def notify(run: Run, status: Status, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ _LARGEST: Final = 4 << 20  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One job in the queue: waiting while `granted` is empty. `mono` and `boot` say when it came, whatever the clock does."""
+    """One job in the queue, waiting while `granted` is empty. `mono` and `boot` say when it came, by any clock."""
 
     run: str
     name: str
@@ -164,7 +164,7 @@ class Locked:
     def _grants(self, run_id: str, newcomer: devices.Claim | None) -> tuple[str, ...]:
         """The devices that `run_id`, or a newcomer at the end of the line, would get now; none while it must wait.
 
-        Those in front keep back the devices they wait for, so a job that needs many is not passed by small ones for ever.
+        Those in front keep back the devices they wait for: a job that needs many is not passed by small ones for ever.
         """
         taken = {device for e in self.entries if e.host == self._host for device in e.granted}
         for entry in self.entries:
@@ -178,7 +178,7 @@ class Locked:
 
 
 def turn(run: Run) -> Turn | None:
-    """The job's devices once it is its turn, else None; asked again it answers the same. Asked by its supervisor only."""
+    """The job's devices once it is its turn, else None; asked again it answers the same. For its supervisor only."""
     queue = Queue(run.state)
     try:
         with queue.locked() as opened:
@@ -234,8 +234,9 @@ def _read(path: Path) -> list[Entry]:
             found.append(
                 Entry(
                     run=str(value["run"]), name=str(value["name"]), candidates=tuple(map(str, value["candidates"])),
-                    need=int(value["need"]), host=str(value["host"]), boot=str(value["boot"]), mono=float(value["mono"]),
-                    t=float(value["t"]), granted=tuple(map(str, value["granted"])), gpus=bool(value["gpus"]),
+                    need=int(value["need"]), host=str(value["host"]), boot=str(value["boot"]),
+                    mono=float(value["mono"]), t=float(value["t"]), gpus=bool(value["gpus"]),
+                    granted=tuple(map(str, value["granted"])),
                 )
             )  # fmt: skip
         except (ValueError, KeyError, TypeError):

@@ -65,10 +65,11 @@ class RunView:
     dir: str = ""
     degrades: tuple[dict[str, Any], ...] = ()
     full: bool = False
+    adoptable: bool = False  # it needs a supervisor and has none
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; without the lists unless everything was asked for."""
-        hidden = {"full"} | (set() if self.full else LISTS)
+        hidden = {"full", "adoptable"} | (set() if self.full else LISTS)
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
@@ -112,7 +113,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
         name=str(job.get("name") or run.id[16:]),
         status=status.value,
         attempt=derived.attempt,
-        step=newest.step,
+        step=newest.step if newest.step or newest.steps or job.get("kind") != "exec" else None,
         steps=newest.steps,
         metrics=metrics,
         best=_best(run, spec, newest, rare if full else None, checkpoints),
@@ -150,6 +151,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
         dir=str(run.dir),
         degrades=tuple(_plain(record, "step", "what", "why") for record in rare.degrades) if full and rare else (),
         full=full,
+        adoptable=derived.adoptable,
     )
 
 

@@ -1,0 +1,292 @@
+"""Asking something of a run: `runs stop`, `resume`, `control`, `move`, `tag`; a request is left, no status is set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from llamahome_tui.errors import BusyError, LlamaHomeError, ResourceError, SpecError, UsageError
+from llamahome_tui.jobs import control, spawn
+from llamahome_tui.jobs.commands.following import Adoption, ending, environ_of_jobs, stay_with
+from llamahome_tui.jobs.follow import POLL_S, follow
+from llamahome_tui.jobs.queue import Queue
+from llamahome_tui.jobs.reader import tail
+from llamahome_tui.jobs.status import Derived, Status, derive
+from llamahome_tui.jobs.store import Run, RunStore
+from llamahome_tui.jobs.submit import resubmit
+from llamahome_tui.outcome import Accepted, Level, Note, Outcome, Record, Result
+from llamahome_tui.training.rules import NAME
+
+if TYPE_CHECKING:
+    from llamahome_tui.context import Context
+
+_ANSWER_S: Final = 10.0  # how long `runs control` waits for an answer before it says "pending"
+_SLACK_S: Final = 30.0  # beyond the grace, until a stop counts as stuck
+_TAGS: Final = 32
+# A run that goes on is the same run: what it learns, from what, with which parts, is fixed.
+_FIXED: Final = ("name", "tags", "model.", "data.", "method.", "lora.", "report.")
+_FIXED_KEYS: Final = frozenset({"training.optimizer", "training.precision", "training.seed"})
+
+
+def stop(context: Context, id: str, now: bool = False) -> Iterator[Outcome]:
+    """Have a run checkpoint and end, and stay until it has; `now` kills it. Asked again it changes nothing."""
+    run = RunStore(context.places).resolve(id)
+    derived = _mine(run)
+    if derived.status.ended:
+        yield Note(f"{run.id} has already ended: {derived.status.value}")
+        yield Result(ending(run, derived))
+        return
+    asked = control.stop_requested(run)
+    repeated = asked is not None and not (now and not (isinstance(asked.value, dict) and asked.value.get("now")))
+    if not repeated:
+        _drop(run, "stop", {"now": now})
+    yield from _until_gone(context, run, changed=not repeated)
+
+
+def resume(context: Context, id: str, set: Sequence[str] = (), detach: bool = False) -> Iterator[Outcome]:
+    """Another attempt of a run that has ended, in the same folder, from its newest complete checkpoint."""
+    run = RunStore(context.places).resolve(id)
+    derived = _mine(run)
+    if not derived.status.ended:
+        raise BusyError(
+            f"{run.id} is {derived.status.value}",
+            code="run.live",
+            hint=f"follow it: llamahome --batch runs watch {run.id}",
+            data=ending(run, derived),
+        )
+    changes = changes_of(context, run, set)
+    if derived.status is Status.COMPLETED and not (changes and run.job.get("kind") != "exec"):
+        raise UsageError(
+            f"{run.id} is completed: there is nothing left to do",
+            code="run.completed",
+            hint=f"let it go on for longer: llamahome --batch runs resume {run.id} --set training.epochs=2",
+        )
+    yield from go_on(context, run, changes, detach=detach)
+
+
+def go_on(
+    context: Context, run: Run, changes: Mapping[str, Any], *, detach: bool, may_wait: bool = True
+) -> Iterator[Outcome]:
+    """Start the next attempt of an ended run with these changes to its spec, and follow it unless `detach`."""
+    resubmit(context, run, changes, may_wait=may_wait)
+    yield Accepted(run.id)
+    spawn.launch(run, environ_of_jobs(context))
+    if detach:
+        yield Result(ending(run, derive(run)), changed=True, next=(f"llamahome --batch runs watch {run.id}",))
+        return
+    yield from stay_with(context, run, "now", changed=True)
+
+
+def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, Any]:
+    """What `--set` words change in the run's spec, as dotted keys; raises SpecError with every mistake at once."""
+    if not words:
+        return {}
+    if run.job.get("kind") == "exec":
+        raise UsageError(
+            f"{run.id} is a wrapped command: it has no spec to change",
+            hint=f"resume it as it is: llamahome --batch runs resume {run.id}",
+        )
+    from llamahome_tui.training.spec import SCHEMA, Spec, make_spec
+
+    old = Spec.from_dict(run.effective_job()["spec"])
+    document = {key: value for key, value in old.to_dict().items() if key != "given"}
+    new = make_spec(
+        document, source=str(run.dir / "spec.json"), folder=context.cwd, environ=context.environ, overrides=words
+    )
+    values = new.to_dict()
+    changes = {key: _at(values, key) for key in SCHEMA if old.get(key) != new.get(key)}
+    fixed = [key for key in changes if key in _FIXED_KEYS or any(key == f or key.startswith(f) for f in _FIXED)]
+    if fixed:
+        errors = [
+            {"file": "--set", "line": 0, "key": key, "reason": "is fixed once a run has begun", "nearest": ""}
+            for key in fixed
+        ]
+        raise SpecError(
+            f"{', '.join(fixed)} cannot change in a run that goes on",
+            code="spec.fixed",
+            hint=f"start a new run from it: llamahome --batch train start SPEC --set model.id={run.id}",
+            data={"errors": errors},
+        )
+    return changes
+
+
+def ask(context: Context, id: str, request: str) -> Iterator[Outcome]:
+    """`runs control`: leave a request and give the answer; without one after ten seconds the outcome is `pending`."""
+    run = RunStore(context.places).resolve(id)
+    op, value = _request(request)
+    derived = _mine(run)
+    if op == "continue":
+        if derived.status is not Status.PAUSED:
+            raise _not_live(run, derived, "continue is for a paused run")
+        yield from go_on(context, run, {}, detach=True)
+        return
+    if derived.status.ended:
+        raise _not_live(run, derived, f"{op} is for a live run")
+    if run.job.get("kind") == "exec":
+        raise UsageError(
+            f"{run.id} is a wrapped command: it takes no {op}",
+            code="control.refused",
+            hint=f"stop it: llamahome --batch runs stop {run.id}",
+        )
+    if op == "pause" and derived.status is Status.QUEUED:
+        raise UsageError(
+            f"{run.id} has not begun: there is nothing to pause",
+            code="control.refused",
+            hint=f"let others go first: llamahome --batch runs move {run.id} 2",
+        )
+    name = _drop(run, op, value)
+    if op == "pause":
+        yield from _until_gone(context, run, changed=True)
+        return
+    yield _answer(context, run, name, op)
+
+
+def move(context: Context, id: str, position: int) -> Iterator[Outcome]:
+    """Give a waiting run another place in the queue; 1 is next."""
+    run = RunStore(context.places).resolve(id)
+    if position < 1:
+        raise UsageError("the first place is 1", hint=f"as in: llamahome --batch runs move {run.id} 1")
+    queue = Queue(run.state)
+    before = queue.position(run.id)
+    with queue.locked() as opened:
+        place = opened.move(run.id, position)
+    order = [entry.run for entry in queue.waiting()]
+    yield Result({"id": run.id, "position": place, "queue": order}, changed=place != before)
+
+
+def tag(context: Context, id: str, tag: str) -> Iterator[Outcome]:
+    """Add a tag to a run, or take it off with a dash before it."""
+    run = RunStore(context.places).resolve(id)
+    name = tag.removeprefix("-")
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:64]!r} is no tag: letters, digits, dots, dashes and underscores, at most 64",
+            hint=f"as in: llamahome --batch runs tag {run.id} good",
+        )
+    spec = run.job.get("spec")
+    begun = run.job.get("tags") or (spec.get("tags") if isinstance(spec, dict) else None) or []
+    before = [str(one) for one in run.labels().get("tags", begun)]
+    after = [one for one in before if one != name] if tag.startswith("-") else list(dict.fromkeys([*before, name]))
+    if len(after) > _TAGS:
+        raise UsageError(
+            f"a run has at most {_TAGS} tags", hint=f"take one off: llamahome --batch runs tag {run.id} -TAG"
+        )
+    if after != before:
+        try:
+            run.set_labels(tags=after)
+        except OSError as error:
+            raise _not_writable(run, error) from error
+    yield Result({"id": run.id, "tags": after}, changed=after != before)
+
+
+def _mine(run: Run) -> Derived:
+    """How it stands; raises BusyError for a run that lives on another machine."""
+    derived = derive(run)
+    if derived.remote:
+        raise BusyError(
+            f"{run.id} can only be read here: {derived.reason}",
+            code="run.remote",
+            hint="log in there and try again",
+            data=ending(run, derived),
+        )
+    return derived
+
+
+def _drop(run: Run, op: str, value: Any) -> str:
+    try:
+        return control.drop(run, op, value)
+    except OSError as error:
+        raise _not_writable(run, error) from error
+
+
+def _until_gone(context: Context, run: Run, *, changed: bool) -> Iterator[Outcome]:
+    """Stay until a run that was asked to leave has left. Raises BusyError when even its grace was not enough."""
+    recovery = run.effective_job().get("spec", {}).get("recovery", {})
+    grace = recovery.get("grace_s", 120.0) if isinstance(recovery, dict) else 120.0
+    deadline = time.monotonic() + float(grace) + _SLACK_S
+    adoption = Adoption(context)
+    for news in follow(run, "now"):
+        if not isinstance(news, Derived):
+            yield Record(run.id, news.source, news.record)
+            continue
+        adoption.look(run, news)
+        if time.monotonic() >= deadline:
+            raise BusyError(
+                f"{run.id} is still there: {news.status.value}",
+                code="run.stuck",
+                hint=f"kill it: llamahome --batch runs stop {run.id} --now",
+                data=ending(run, news),
+            )
+    derived = derive(run)
+    if not derived.status.good:
+        yield Note(f"it {derived.status.value}: {derived.reason}", Level.WARNING)
+    after = (f"llamahome --batch runs resume {run.id}",) if derived.status is not Status.COMPLETED else ()
+    yield Result(ending(run, derived), changed=changed, next=after)
+
+
+def _answer(context: Context, run: Run, request_id: str, op: str) -> Result:
+    adoption = Adoption(context)
+    deadline = time.monotonic() + _ANSWER_S
+    while True:
+        derived = derive(run)
+        adoption.look(run, derived)
+        for path in (run.events_path, run.supervisor_path):
+            for record in tail(path, 64, {"control"}, limit_bytes=1 << 20):
+                if record.get("request") != request_id:
+                    continue
+                outcome, reason = str(record.get("outcome")), str(record.get("reason") or "")
+                if outcome == "refused":
+                    raise UsageError(
+                        f"{run.id} refuses {op}: {reason}",
+                        code="control.refused",
+                        hint=f"see: llamahome --batch runs show {run.id}",
+                        data={"id": run.id, "request": request_id, "outcome": outcome, "reason": reason},
+                    )
+                data = {"id": run.id, "request": request_id, "op": op, "outcome": outcome, "reason": reason}
+                return Result(data, changed=outcome == "applied")
+        if derived.status.ended or time.monotonic() >= deadline:
+            data = {"id": run.id, "request": request_id, "op": op, "outcome": "pending", "reason": ""}
+            return Result(data, changed=True, hint=f"see the answer later: llamahome --batch runs events {run.id}")
+        time.sleep(POLL_S)
+
+
+def _request(text: str) -> tuple[str, Any]:
+    op, equals, number = text.partition("=")
+    if op == "lr" and equals:
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = 0.0
+        if 0.0 < rate < float("inf"):
+            return "lr", rate
+        raise UsageError(f"{number!r} is no learning rate", hint="as in: llamahome --batch runs control latest lr=1e-4")
+    if text in ("save", "eval", "sample", "pause", "continue"):
+        return text, None
+    raise UsageError(
+        f"{text!r} is nothing a run can be asked: save, eval, sample, pause, continue, lr=X",
+        hint="as in: llamahome --batch runs control latest save",
+        data={"candidates": ["save", "eval", "sample", "pause", "continue", "lr="]},
+    )
+
+
+def _not_live(run: Run, derived: Derived, why: str) -> LlamaHomeError:
+    return UsageError(
+        f"{run.id} is {derived.status.value}: {why}",
+        code="run.not_live",
+        hint=f"see: llamahome --batch runs show {run.id}",
+        data=ending(run, derived),
+    )
+
+
+def _not_writable(run: Run, error: OSError) -> ResourceError:
+    return ResourceError(
+        f"{error.filename or run.dir} can't be written: {error.strerror}",
+        code="run.not_writable",
+        hint="see what takes space: llamahome --batch cache usage",
+    )
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    table, _, name = key.rpartition(".")
+    return values[table][name] if table else values[name]
