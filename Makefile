@@ -12,7 +12,7 @@ SELECT := $(if $(FULL),,-m "not slow")
 REQUIREMENTS := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
 STAMP := $(VENV)/.ready-$(ENV)-$(REQUIREMENTS)
 
-.PHONY: help setup demo run test test-unit test-integration test-performance check fix clean
+.PHONY: help setup demo run test test-unit test-integration test-performance check fix docs clean
 
 help:
 	@echo "make setup [ENV=development|production]   everything into $(VENV), torch included"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-unit | test-integration | test-performance"
 	@echo "make check                                ruff, mypy, import contracts"
 	@echo "make fix                                  what ruff can mend by itself"
+	@echo "make docs                                 the pages that are made from the registry"
 	@echo "make clean                                caches and build outputs"
 
 setup: $(STAMP)
@@ -67,6 +68,9 @@ check: setup
 fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup
+	$(BIN)/python scripts/parity.py
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis snapshot_report.html
