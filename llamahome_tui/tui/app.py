@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +27,13 @@ from llamahome_tui.text import clean
 from llamahome_tui.tui import theme as themes
 from llamahome_tui.tui.base import BaseScreen
 from llamahome_tui.tui.keys import bindings
-from llamahome_tui.tui.runner import Poll
 from llamahome_tui.tui.widgets.bars import Tab
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from llamahome_tui.resources.sampler import Snapshot
+    from llamahome_tui.resources.sampler import Sampler
+    from llamahome_tui.resources.snapshot import Snapshot
 
 # The screens, in the order of their keys; each is imported and made on its first visit.
 SCREENS: dict[str, tuple[str, str]] = {
@@ -65,8 +66,8 @@ class LlamaHomeApp(App[int]):
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         name: _maker(where) for name, (_, where) in SCREENS.items()
     }
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (100, "-wide"), (150, "-huge")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-tiny"), (20, "-short"), (32, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (150, "-huge")]
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (20, "-short"), (32, "-tall")]
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class LlamaHomeApp(App[int]):
         ascii_only: bool = False,
     ) -> None:
         # Textual reads this while it starts: the first screen's stack is made without a blank screen below it.
-        self.DEFAULT_MODE = screen
+        self.DEFAULT_MODE = screen  # type: ignore[misc]  # it is read from the instance
         super().__init__()
         self.animation_level = "none"
         self.context = context
@@ -90,7 +91,9 @@ class LlamaHomeApp(App[int]):
         self.host = host if host is not None else os.uname().nodename
         self.clock = clock
         self.tabs = tuple(Tab(str(i), name, title) for i, (name, (title, _)) in enumerate(SCREENS.items(), 1))
-        self.resources: Poll[Snapshot] | None = None
+        self.sampler: Sampler | None = None
+        self.panel_mode = "grid"
+        self.note = ""  # a few words beside the host's name, as `2 live`
         self.crash = ""
         self._sampling = sampling
         self._problems = list(problems)
@@ -133,7 +136,8 @@ class LlamaHomeApp(App[int]):
         names = self.theme_names()
         here = names.index(self.theme) if self.theme in names else -1
         self.use_theme(names[(here + 1) % len(names)])
-        self.toast(f"theme {self.theme.removeprefix(themes.PREFIX)}; keep it with: llamahome config set ui.theme {self.theme}")
+        name = self.theme.removeprefix(themes.PREFIX)
+        self.toast(f"theme {name}; keep it with: llamahome config set ui.theme {self.theme}")
 
     # Life.
 
@@ -144,44 +148,41 @@ class LlamaHomeApp(App[int]):
     def _begin(self) -> None:
         self.set_interval(TICK_S, self._tick, name="tick")
         if self._sampling:
-            self.resources = Poll(self, "resources", self._sampler(), self.context.settings.resources.interval_s)
-            self.resources.start()
+            threading.Thread(target=self._sample, name="sampler", daemon=True).start()
         for problem in self._problems:
             where = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
             key = f"{problem['key']}: " if problem.get("key") else ""
             self.toast(f"{where + ': ' if where else ''}{key}{problem.get('reason', '')}", Level.WARNING)
         self._problems.clear()
 
-    def _sampler(self) -> Callable[[], Snapshot]:
-        sampler: list[Any] = []
+    def _sample(self) -> None:
+        """In a thread of its own: importing nvitop and psutil costs more than the first frame."""
+        from llamahome_tui.resources.performance import recorder
+        from llamahome_tui.resources.sampler import Sampler
 
-        def sample() -> Snapshot:
-            # Imported in the thread that reads: nvitop and psutil cost more than the first frame.
-            if not sampler:
-                from llamahome_tui.resources.sampler import Sampler
+        interval = self.context.settings.resources.interval_s
+        sampler = Sampler.of(self.context.places, interval, on_sample=recorder(self.context))
+        sampler.start()
+        self.sampler = sampler
 
-                sampler.append(Sampler(self.context.settings.resources.interval_s))
-            taken: Snapshot = sampler[0].sample()
-            return taken
-
-        return sample
+    def snapshot(self) -> Snapshot | None:
+        """The newest sample of GPUs, CPU and memory; None until there is one."""
+        return self.sampler.latest if self.sampler is not None else None
 
     def _tick(self) -> None:
         now = self.clock()
         for screen in reversed(self.screen_stack):
             if isinstance(screen, BaseScreen):
-                screen.tick(now)
-                for panel in screen.query("Panel"):
-                    show = getattr(panel, "tick", None)
-                    if show is not None:
-                        show(now)
+                if screen.is_mounted:
+                    screen.tick(now)
+                    screen.show_note(self.note)
                 return
 
     def make_panel(self) -> Widget:
         """A resource panel for one screen; all of them read the same samples."""
-        from llamahome_tui.tui.widgets.panel import Panel
+        from llamahome_tui.tui.widgets.panel import ResourcePanel
 
-        return Panel()
+        return ResourcePanel(self.snapshot, lambda: self.panel_mode)
 
     # What people are told.
 
@@ -218,7 +219,7 @@ class LlamaHomeApp(App[int]):
         if isinstance(self.screen, BaseScreen) and name in SCREENS:
             self.switch_mode(name)
 
-    def action_back(self) -> None:
+    async def action_back(self) -> None:
         """Close what is on top."""
         if len(self.screen_stack) > 1:
             self.pop_screen()
@@ -230,14 +231,27 @@ class LlamaHomeApp(App[int]):
         from llamahome_tui.tui.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.screen.SCOPES if isinstance(self.screen, BaseScreen) else ()))
+            scopes = self.screen.SCOPES if isinstance(self.screen, BaseScreen) else ()
+            self.push_screen(HelpScreen(scopes, ascii_only=self.has_class("-ascii")))
 
     def action_palette(self) -> None:
         """Every operation by name."""
         from llamahome_tui.tui.palette import Palette
 
-        if not isinstance(self.screen, Palette):
-            self.push_screen(Palette())
+        def chosen(do: Callable[[], None] | None) -> None:
+            if do is not None:
+                do()
+
+        if isinstance(self.screen, BaseScreen):
+            self.push_screen(Palette(self.screen.subject()), chosen)
+
+    def action_panel(self) -> None:
+        """The resource panel as a grid, as one line, or with every process."""
+        from llamahome_tui.tui.widgets.panel import MODES, ResourcePanel
+
+        self.panel_mode = MODES[(MODES.index(self.panel_mode) + 1) % len(MODES)]
+        for panel in self.screen.query(ResourcePanel):
+            panel.look()
 
     def action_help_quit(self) -> None:
         """Ctrl+C never reaches a run, and never ends the application by accident."""
@@ -255,7 +269,7 @@ class LlamaHomeApp(App[int]):
         self._close_messages_no_wait()
 
     def _fatal_error(self) -> None:
-        """Textual would print a traceback with the values of variables, tokens among them; the report goes to the log."""
+        """Textual would print a traceback with the values of variables, tokens among them: ours goes to the log."""
         error = sys.exc_info()[1] or self._exception
         if error is not None and not self.crash:
             self.crash = self.fault(error, "the terminal application").message
@@ -265,17 +279,18 @@ class LlamaHomeApp(App[int]):
         self._exit_renderables.clear()
 
 
-def run(
-    screen: str, run_id: str, theme: str, context: Context, problems: Sequence[Mapping[str, Any]] = ()
-) -> int:
+def run(screen: str, run_id: str, theme: str, context: Context, problems: Sequence[Mapping[str, Any]] = ()) -> int:
     """Open the application and give its exit status once the terminal is as it was."""
     ascii_only = _ascii(context)
+    if sys.__stderr__ is None or not sys.__stderr__.isatty():
+        sys.__stderr__ = sys.__stdout__  # type: ignore[misc]  # Textual paints there; `2>file` must not blind it
     app = LlamaHomeApp(
         context, screen=screen or "training", run=run_id, theme=theme, problems=problems, ascii_only=ascii_only
     )
     code = app.run()
     if app.crash:
-        sys.stderr.write(f"llamahome: {app.crash}\n  the report is in {context.places.logs / 'app/error.log'}; runs go on\n")
+        log = context.places.logs / "app/error.log"
+        sys.stderr.write(f"llamahome: {app.crash}; runs go on, the report is in {log}\n")
         return 1
     return code or 0
 

@@ -58,6 +58,27 @@ class BaseScreen(Screen[None]):
         for bar in self.query(KeyBar):
             bar.show(self.footer_keys())
 
+    def show_note(self, note: str) -> None:
+        """Put a few words into the title bar."""
+        for bar in self.query(TitleBar):
+            bar.show(note)
+
+    def subject(self) -> dict[str, str]:
+        """What is selected here, by what an argument completes to (`run`, `model`, `log`): the palette fills it in."""
+        return {}
+
+    def copy(self, text: str) -> None:
+        """Copy a text out of the terminal and say where it went."""
+        from llamahome_tui.tui.copying import copy
+
+        home = self.home
+        copy(
+            text,
+            home.context.environ,
+            plain=lambda copied: home.later(home.copy_to_clipboard, copied),
+            done=lambda way: home.later(home.toast, f"copied {text} to {way}"),
+        )
+
     def polls(self) -> tuple[Poll[Any], ...]:
         """The reads that go on while this screen is shown."""
         return ()

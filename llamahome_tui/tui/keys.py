@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from textual.binding import Binding
+    from textual.binding import BindingType
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ SCOPES: dict[str, str] = {
     "dialog": "When asked",
     "prompt": "When typing",
     "palette": "Commands",
+    "sheet": "In results and help",
 }
 
 KEYS: tuple[Key, ...] = (
@@ -59,6 +60,7 @@ KEYS: tuple[Key, ...] = (
     Key("app", "colon,ctrl+p", "palette", ":", "commands", "every operation by name (also ctrl+p)", 80, priority=False),
     Key("app", "question_mark", "help", "?", "help", "this page", 81),
     Key("app", "q,escape", "back", "q", "back", "back, or close what is open (also Esc)", 90),
+    Key("app", "R", "panel", "R", "", "resources: grid, one line, every process"),
     Key("app", "T", "next_theme", "T", "theme", "next theme: dark, light, contrast"),
     Key("app", "ctrl+q", "leave", "ctrl+q", "quit", "leave LlamaHome; runs go on", 91, priority=True),
     Key("table", "down,j", "down", "↓ j", "", "next line"),
@@ -79,6 +81,16 @@ KEYS: tuple[Key, ...] = (
     Key("text", "pageup", "page_up", "PgUp", "", "page before"),
     Key("text", "home,g", "top", "g", "", "first line"),
     Key("text", "end,G", "bottom", "G", "end", "last line, and follow", 60),
+    Key("models", "y", "copy", "y", "copy id", "copy the model's id", 63),
+    Key("models", "r", "reread", "r", "look again", "look at the disk again", 64),
+    Key("cache", "y", "copy", "y", "copy path", "copy the path", 63),
+    Key("cache", "r", "reread", "r", "measure", "measure the disk again", 64),
+    Key("cache", "c", "category", "c", "category", "only the next category, or all", 20),
+    Key("logs", "slash", "pattern", "/", "filter", "only lines that match a regular expression, while typing", 30),
+    Key("logs", "v", "level", "v", "level", "only this level and above: all, info, warning, error", 31),
+    Key("logs", "tab", "other", "tab", "", "to the list, or to the log"),
+    Key("logs", "y", "copy", "y", "copy path", "copy the log's path", 63),
+    Key("logs", "q,escape", "shut", "q", "back", "drop the filter, then back to the list", 90),
     Key("training", "n", "start", "n", "new", "start a run from a spec file", 20),
     Key("training", "x", "stop", "x", "stop", "stop the selected run: checkpoint, then end", 21),
     Key("training", "r", "resume", "r", "resume", "go on from the newest complete checkpoint", 22),
@@ -96,6 +108,7 @@ KEYS: tuple[Key, ...] = (
     Key("dialog", "y", "yes", "y", "", "yes"),
     Key("dialog", "n,escape,q", "no", "n Esc", "", "no"),
     Key("prompt", "escape", "cancel", "Esc", "", "close without an answer"),
+    Key("sheet", "q,escape,question_mark", "cancel", "q Esc", "", "close"),
     Key("palette", "escape", "cancel", "Esc", "", "close"),
     Key("palette", "down,ctrl+n", "down", "↓", "", "next command"),
     Key("palette", "up", "up", "↑", "", "command before"),
@@ -107,7 +120,7 @@ def keys_of(*scopes: str) -> tuple[Key, ...]:
     return tuple(key for key in KEYS if key.scope in scopes)
 
 
-def bindings(*scopes: str) -> list[Binding]:
+def bindings(*scopes: str) -> list[BindingType]:
     """Textual bindings of these scopes, for a `BINDINGS` declaration."""
     from textual.binding import Binding
 

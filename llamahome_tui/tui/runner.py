@@ -25,7 +25,7 @@ _KEPT = 10_000  # outcomes that wait for the tick; a stream that is faster loses
 
 
 class Running:
-    """An operation on its way. `drain()` gives what came since the last call; `cancel()` makes it end at its next outcome."""
+    """An operation on its way. `drain()` gives what came since the last call, `cancel()` ends it at its next one."""
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
@@ -100,7 +100,7 @@ def run_operation(
                 running.put(outcome)
         except LlamaHomeError as error:
             running.error = error
-        except Exception as error:  # the outer wall: a fault of our own is reported and logged, never a crash
+        except Exception as error:  # noqa: BLE001 (the outer wall: a fault of our own is reported, never a crash)
             running.error = app.fault(error, running.operation.name)
         running.ended.set()
         app.later(deliver)
@@ -165,10 +165,9 @@ class Poll(Generic[T]):
             value = self._read()
         except LlamaHomeError as error:
             self.error = error
-        except Exception as error:  # the outer wall, as above
+        except Exception as error:  # noqa: BLE001 (the outer wall, as above)
             self.error = self._app.fault(error, self._name)
         else:
             self.error = None
             self.value = value
         self._version += 1
-

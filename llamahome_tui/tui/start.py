@@ -29,6 +29,6 @@ def start(opening: Opening) -> int:
         return error.exit
     from llamahome_tui.tui.app import leave, run
 
-    code = run(opening.screen, opening.run, opening.theme, context, problems)
+    code = run(opening.screen, opening.run, opening.theme, context, [problem.as_dict() for problem in problems])
     leave(code)
     return code

@@ -18,13 +18,30 @@ from llamahome_tui.errors import ConfigError
 PREFIX = "llamahome-"
 DEFAULT = "llamahome-dark"
 _COLOURS = (
-    "primary", "secondary", "accent", "success", "warning", "error", "foreground", "background", "surface", "panel",
+    "primary",
+    "secondary",
+    "accent",
+    "success",
+    "warning",
+    "error",
+    "foreground",
+    "background",
+    "surface",
+    "panel",
 )
 # Colours of our own, with the Textual colour that stands in where a theme does not say.
 _OWN = {
-    "dim": "foreground", "line": "panel", "select": "panel", "select-blurred": "surface",
-    "bar": "panel", "bar-text": "foreground", "here": "primary", "here-text": "background",
-    "series-1": "primary", "series-2": "secondary", "series-3": "accent",
+    "dim": "foreground",
+    "line": "panel",
+    "select": "panel",
+    "select-blurred": "surface",
+    "bar": "panel",
+    "bar-text": "foreground",
+    "here": "primary",
+    "here-text": "background",
+    "series-1": "primary",
+    "series-2": "secondary",
+    "series-3": "accent",
 }
 
 
@@ -84,7 +101,7 @@ def read(path: Path) -> Theme:
     missing = [key for key in _COLOURS if key not in colours]
     if missing:
         raise _bad(path, f"[colors] lacks {', '.join(missing)}")
-    own = {key: colours.get(key, colours[stand_in]) for key, stand_in in _OWN.items()}
+    own = {key: str(colours.get(key, colours[stand_in])) for key, stand_in in _OWN.items()}
     return Theme(
         name=PREFIX + path.stem,
         dark=bool(table.get("dark", True)),
@@ -117,8 +134,13 @@ def variable_defaults() -> dict[str, str]:
 
 
 _PLAIN = {
-    "foreground": "#d0d0d0", "panel": "#303030", "surface": "#1c1c1c", "primary": "#ffaf5f",
-    "background": "#121212", "secondary": "#87d7ff", "accent": "#afd787",
+    "foreground": "#d0d0d0",
+    "panel": "#303030",
+    "surface": "#1c1c1c",
+    "primary": "#ffaf5f",
+    "background": "#121212",
+    "secondary": "#87d7ff",
+    "accent": "#afd787",
 }
 
 

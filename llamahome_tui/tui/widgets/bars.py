@@ -117,7 +117,8 @@ class KeyBar(Toned):
         """The bar's only line."""
         width = self.size.width
         base = self.rich_style
-        key_style, word_style = self.get_component_rich_style("keybar--key"), self.get_component_rich_style("keybar--word")
+        key_style = self.get_component_rich_style("keybar--key")
+        word_style = self.get_component_rich_style("keybar--word")
         fitting = self._fitting(width - 1)
         segments = [Segment(" ", base)]
         used = 1
@@ -125,7 +126,7 @@ class KeyBar(Toned):
         for key in fitting:
             shown = self._shown(key)
             self._spots.append((used, used + cell_len(shown) + 1 + cell_len(key.label), key))
-            segments += [Segment(shown, key_style), Segment(" ", base), Segment(key.label, word_style), Segment("  ", base)]
+            segments += [Segment(shown, key_style), Segment(" ", base), Segment(f"{key.label}  ", word_style)]
             used += cell_len(shown) + cell_len(key.label) + 3
         return Strip(segments).adjust_cell_length(width, base)
 

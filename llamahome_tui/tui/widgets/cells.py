@@ -9,7 +9,7 @@ from llamahome_tui.text import clean
 
 
 class Value(Static):
-    """A text of a fixed place. Give it a width in tcss (or `auto` with `resize=True`): its repaint is then as narrow."""
+    """A text of a fixed place; give it a width in tcss (or `auto` and `resize=True`), as narrow as its repaint."""
 
     DEFAULT_CSS = """
     Value { width: 1fr; height: 1; }

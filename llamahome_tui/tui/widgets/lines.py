@@ -99,9 +99,8 @@ class Lines(Toned, ScrollView, can_focus=True):
         text = clean(text, limit=2000)
         if cell_len(text) > width:
             mark = "~" if self.ascii else "…"
-            return Strip(
-                [*Strip([Segment(text, base + self.tone(tone))]).crop(0, width - 1), Segment(mark, base + self.tone("dim"))]
-            )
+            kept = Strip([Segment(text, base + self.tone(tone))]).crop(0, width - 1)
+            return Strip([*kept, Segment(mark, base + self.tone("dim"))])
         return Strip([Segment(text, base + self.tone(tone))]).adjust_cell_length(width, base)
 
     def _go(self, y: float) -> None:

@@ -1,4 +1,4 @@
-"""Table: a list of any length drawn line by line; it keeps its selection, marks, order and filter by id over every update.
+"""Table: a list of any length drawn line by line; selection, marks, order and filter stay over every update.
 
 Rows are plain values; the table cleans every text it draws and never parses markup. `show` is cheap enough to be called
 at each tick: lines that stay the same are not painted again.
@@ -57,7 +57,9 @@ class Row:
     def of(cls, id: str, *cells: Cell | str) -> Row:
         """Make a row out of texts from anywhere."""
         ready = tuple(
-            Cell(clean(cell, limit=500)) if isinstance(cell, str) else Cell(clean(cell.text, limit=500), cell.tone, cell.sort)
+            Cell(clean(cell.text, limit=500), cell.tone, cell.sort)
+            if isinstance(cell, Cell)
+            else Cell(clean(cell, limit=500))
             for cell in cells
         )
         return cls(id, ready, " ".join(cell.text for cell in ready).lower())
@@ -74,7 +76,7 @@ class Table(Toned, ScrollView, can_focus=True):
     """The list every screen uses. Columns are fixed; `show` brings the rows."""
 
     BINDINGS = bindings("table")
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"table--head", "table--cursor", "table--mark", "table--empty", "table--filter"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"table--{part}" for part in ("head", "cursor", "mark", "empty", "filter")}
     DEFAULT_CSS = """
     Table { height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }
     """
@@ -234,9 +236,8 @@ class Table(Toned, ScrollView, can_focus=True):
         """Line `y` of the visible part: the head, a row, the filter, or what an empty list says."""
         width = self.scrollable_content_region.width
         base = self.rich_style
-        if self._typing or self._filter:
-            if y == self.size.height - 1:
-                return self._filter_line(width)
+        if (self._typing or self._filter) and y == self.size.height - 1:
+            return self._filter_line(width)
         if y == 0:
             return self._head(width)
         index = round(self.scroll_y) + y - 1
@@ -252,9 +253,7 @@ class Table(Toned, ScrollView, can_focus=True):
     def _head(self, width: int) -> Strip:
         style = self.get_component_rich_style("table--head")
         arrow = ("v" if self._descending else "^") if self.ascii else ("▾" if self._descending else "▴")
-        texts = [
-            column.title + (arrow if index == self._sort else "") for index, column in enumerate(self.columns)
-        ]
+        texts = [column.title + (arrow if index == self._sort else "") for index, column in enumerate(self.columns)]
         segments = self._fit(((text, style) for text in texts), width, style)
         return Strip([Segment("  ", style), *segments]).adjust_cell_length(width, style)
 
@@ -287,9 +286,12 @@ class Table(Toned, ScrollView, can_focus=True):
         style = self.get_component_rich_style("table--filter")
         cursor = ("_" if self.ascii else "▏") if self._typing else ""
         counts = f"  {len(self._rows)} of {len(self._all)}" + ("" if self._typing else "  Esc clears")
-        return Strip(
-            [Segment(" /", style + self.tone("accent")), Segment(self._filter + cursor, style), Segment(counts, style + self.tone("dim"))]
-        ).adjust_cell_length(width, style)
+        segments = [
+            Segment(" /", style + self.tone("accent")),
+            Segment(self._filter + cursor, style),
+            Segment(counts, style + self.tone("dim")),
+        ]
+        return Strip(segments).adjust_cell_length(width, style)
 
     # Keys and the pointer.
 

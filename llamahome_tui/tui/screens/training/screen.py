@@ -1,14 +1,31 @@
-"""The list of runs: what each one does now, newest first; keys act on the selected or marked ones."""
+"""The list of runs: what each one does now, newest first; keys act on the selected or the marked ones."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from textual import on
 from textual.app import ComposeResult
 
+from llamahome_tui.errors import LlamaHomeError
+from llamahome_tui.jobs.store import RunStore
+from llamahome_tui.jobs.view import RunView
 from llamahome_tui.tui.base import BaseScreen
 from llamahome_tui.tui.keys import bindings
-from llamahome_tui.tui.widgets.table import Column, Table
+from llamahome_tui.tui.runner import Poll
+from llamahome_tui.tui.screens.training import actions
+from llamahome_tui.tui.screens.training.listing import COLUMNS, RunListing, rows
+from llamahome_tui.tui.widgets.table import Table
 
-COLUMNS = (Column("Status", 14), Column("Run", 14, grow=2))
+EMPTY = (
+    "No runs yet.",
+    "",
+    "  n                          start one from a spec file",
+    "  llamahome --batch demo     see a real fine-tune in about a minute",
+    "  llamahome --batch runs exec --name N -- COMMAND",
+    "                             watch any command of your own here",
+)
+READ_EVERY_S = 1.0
 
 
 class TrainingScreen(BaseScreen):
@@ -21,4 +38,87 @@ class TrainingScreen(BaseScreen):
 
     def compose_body(self) -> ComposeResult:
         """The table."""
-        yield Table(COLUMNS, empty=("No runs yet.", "", "n starts one from a spec file", "or: llamahome --batch demo"), id="runs")
+        yield Table(COLUMNS, empty=EMPTY, id="runs")
+
+    def on_mount(self) -> None:
+        """Begin to read; a run named on the command line is opened at once."""
+        self.table = self.query_one(Table)
+        self.views: dict[str, RunView] = {}
+        context = self.home.context
+        self.store = RunStore(context.places)
+        listing = RunListing(self.store, context.environ)
+        self.poll = Poll(self.home, "runs", listing.read, READ_EVERY_S)
+        if self.home.first_run:
+            self.call_after_refresh(self._open_first)
+
+    def polls(self) -> tuple[Poll[Any], ...]:
+        """The list."""
+        return (self.poll,)
+
+    def subject(self) -> dict[str, str]:
+        """The selected run."""
+        return {"run": self.table.selected, "model": self.table.selected} if self.table.selected else {}
+
+    def tick(self, now: float) -> None:
+        """Paint the newest list."""
+        if not self.poll.changed():
+            return
+        if self.poll.error is not None:
+            self.table.explain(self.poll.error.message, self.poll.error.hint)
+        views = self.poll.value or ()
+        self.views = {view.id: view for view in views}
+        self.table.show(rows(views, now, self.table.ascii))
+        live = sum(not view.ended for view in views)
+        self.home.note = f"{live} live" if live else ""
+
+    def _open_first(self) -> None:
+        try:
+            run = self.store.resolve(self.home.first_run)
+        except LlamaHomeError as error:
+            self.home.report(error)
+        else:
+            self._page(run.id)
+        self.home.first_run = ""
+
+    @on(Table.Opened)
+    def _opened(self, event: Table.Opened) -> None:
+        self._page(event.id)
+
+    def _page(self, run_id: str, zoom: str = "") -> None:
+        from llamahome_tui.jobs.store import Run
+        from llamahome_tui.tui.screens.training.page import RunPage
+
+        if self.is_current:
+            self.app.push_screen(RunPage(Run(run_id, self.store.runs / run_id), zoom=zoom))
+
+    def _marked(self) -> list[RunView]:
+        return [self.views[name] for name in self.table.marked if name in self.views]
+
+    def action_start(self) -> None:
+        """Start a run from a spec file."""
+        actions.start(self.home, self._page)
+
+    def action_stop(self) -> None:
+        """Stop the selected or marked runs."""
+        if views := self._marked():
+            actions.stop(self.home, views, self.poll.now)
+
+    def action_resume(self) -> None:
+        """Resume the selected run."""
+        if self.table.selected in self.views:
+            actions.resume(self.home, self.views[self.table.selected], self.poll.now)
+
+    def action_remove(self) -> None:
+        """Delete the selected or marked runs, by plan."""
+        if views := self._marked():
+            actions.remove(self.home, views, self.poll.now)
+
+    def action_log(self) -> None:
+        """The selected run's log."""
+        if self.table.selected:
+            self._page(self.table.selected, zoom="log")
+
+    def action_copy(self) -> None:
+        """Copy the selected run's id."""
+        if self.table.selected:
+            actions.copy_id(self.home, self.table.selected)
