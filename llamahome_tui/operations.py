@@ -126,7 +126,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (_positional("id", "Hub id, folder, or demo", metavar="ID", completes="model"),),
     ),
     Operation(
-        "train", "init", "print a commented spec to start from", "training.commands:init",
+        "train", "init", "print a commented spec to start from", "training.init:init",
         (Argument("method", "training method", choices=("sft",), default="sft"),),
         example="llamahome --batch train init > spec.toml",
     ),

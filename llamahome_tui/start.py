@@ -32,14 +32,15 @@ def surroundings(
     from llamahome_tui.config.settings import environment, load_settings
 
     cwd = _folder()
-    environ = environment(environ, cwd, env_file)
+    own = environ  # without the `.env`, so that each setting knows which of both set it
+    environ = environment(own, cwd, env_file)
     places = Places.from_environ(environ)
     settings: Settings
     problems: list[Mistake] = []
     if lenient or interface == "tui":
-        settings, problems = load_settings(places, environ, cwd, options, env_file, lenient=True)
+        settings, problems = load_settings(places, own, cwd, options, env_file, lenient=True)
     else:
-        settings = load_settings(places, environ, cwd, options, env_file)
+        settings = load_settings(places, own, cwd, options, env_file)
     context = Context(
         places=places,
         settings=settings,

@@ -46,7 +46,7 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Ui:
-    theme: str = option("llamahome-dark", "name of a theme in themes/*.toml", "text")
+    theme: str = option("dark", "name of a theme in themes/*.toml", "text")
     ascii: str = option(
         "auto", "draw with ASCII only: true, false, or auto (by the locale)", words=("auto", "true", "false")
     )
@@ -298,6 +298,8 @@ class _Layers:
         for name, text in env_file.values.items():
             self._add_variable(name, text, Origin.ENV_FILE, str(env_file.path), env_file.lines[name])
         for name in environ:
+            if env_file.values.get(name) == environ[name]:
+                continue  # an environment that was completed by the file already
             if name.startswith("LLAMAHOME_") or name in ALIASES:
                 self._add_variable(name, environ[name], Origin.ENVIRONMENT, "environment", 0)
 

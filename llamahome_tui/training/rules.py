@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llamahome_tui.config.fields import plain
+from llamahome_tui.training.shape import SCHEMA
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 
@@ -51,14 +54,12 @@ def _data(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _without_effect(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[tuple[str, str]]:
     if not values["lora.enabled"]:
         for key in sorted(given):
-            if key.startswith("lora.") and key != "lora.enabled":
+            if key.startswith("lora.") and key != "lora.enabled" and values[key] != plain(SCHEMA[key].default):
                 yield key, "has no effect with lora.enabled = false"
     if not values["samples.prompts"] and values["samples.every_steps"]:
         yield "samples.every_steps", "has no effect without samples.prompts"
     if values["samples.prompts"] and not values["samples.every_steps"]:
         yield "samples.prompts", "has no effect with samples.every_steps = 0"
-    if values["training.max_steps"] and "training.epochs" in given and "training.max_steps" in given:
-        yield "training.epochs", "has no effect beside training.max_steps"
 
 
 def _evaluation(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
