@@ -6,8 +6,8 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, cast
 
 from llamahome_tui.batch.output import JsonLines, Output
@@ -33,16 +33,12 @@ def run(words: Sequence[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still gets every line
     try:
-        status = _run(words)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
+        return _run(words)
+    except _OutputLost as lost:
         _let_go_of_output()
-        return BROKEN_PIPE
-    except OSError as error:
-        # Only writing to stdout or stderr comes this far: nobody may be left to tell, so try once and end.
-        _let_go_of_output()
-        _last_words(f"llamahome: the output cannot be written: {error.strerror}\n")
+        if isinstance(lost.error, BrokenPipeError):
+            return BROKEN_PIPE
+        _last_words(f"llamahome: the output cannot be written: {lost.error.strerror}\n")
         return 1
 
 
@@ -54,7 +50,9 @@ def _run(words: Sequence[str]) -> int:
         _output(None, as_json, quiet=False).fail(error)
         return error.exit
     if asked.help or asked.operation is None:
-        sys.stdout.write(asked.help)
+        with _writing():
+            sys.stdout.write(asked.help)
+            sys.stdout.flush()
         return 0
     output = _output(asked.operation, asked.json, asked.quiet)
     failed = _Following(asked.operation)
@@ -75,7 +73,7 @@ def _run(words: Sequence[str]) -> int:
         interrupted = failed.interrupted()
         output.fail(interrupted)
         return interrupted.exit
-    except BrokenPipeError:
+    except _OutputLost:
         raise
     except Exception as crash:  # noqa: BLE001 (an outer wall)
         known = _known(crash) or _internal(crash, context)
@@ -125,7 +123,38 @@ class _Following:
 
 def _output(operation: Operation | None, as_json: bool, quiet: bool) -> Output:
     people = People(operation, sys.stdout, sys.stderr, quiet=quiet, repaint=not as_json)
-    return JsonLines(operation, sys.stdout, people) if as_json else people
+    return _Guarded(JsonLines(operation, sys.stdout, people) if as_json else people)
+
+
+class _OutputLost(Exception):
+    """Stdout or stderr took no more; told apart from everything that goes wrong inside an operation."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _OutputLost(error) from error
+
+
+class _Guarded:
+    """An output whose own failures are `_OutputLost`."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def show(self, outcome: Outcome) -> None:
+        with _writing():
+            self._output.show(outcome)
+
+    def fail(self, error: LlamaHomeError) -> None:
+        with _writing():
+            self._output.fail(error)
 
 
 def _known(crash: Exception) -> LlamaHomeError | None:

@@ -165,6 +165,11 @@ def _config_show(data: Any) -> Iterator[str]:
     yield from table(("KEY", "VALUE", "ORIGIN"), cells)
 
 
+def _config_get(data: Any) -> Iterator[str]:
+    """The value alone, so that a script may take it; origin and the rest are in --json and `config show`."""
+    yield clean(_value(data["value"]) if data["value"] is not None else "")
+
+
 def _raw_text(data: Any) -> Iterator[str]:
     """Text that belongs on stdout as it is: a spec, a completion script, a schema."""
     if isinstance(data, str):
@@ -276,6 +281,7 @@ _FORMS: dict[str, Form] = {
     "system show": _worded("resources.wording:system_lines"),
     "system watch": _worded("resources.wording:system_lines"),
     "system doctor": _worded("resources.wording:doctor_lines"),
+    "config get": _config_get,
     "config show": _config_show,
     "schema spec": _json,
     "schema events": _json,
