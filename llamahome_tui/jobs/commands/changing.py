@@ -25,8 +25,8 @@ _ANSWER_S: Final = 10.0  # how long `runs control` waits for an answer before it
 _SLACK_S: Final = 30.0  # beyond the grace, until a stop counts as stuck
 _TAGS: Final = 32
 # A run that goes on is the same run: what it learns, from what, with which parts, is fixed.
-_FIXED: Final = ("name", "tags", "model.", "data.", "method.", "lora.", "report.")
-_FIXED_KEYS: Final = frozenset({"training.optimizer", "training.precision", "training.seed"})
+_FIXED: Final = ("model.", "data.", "method.", "lora.", "report.")
+_FIXED_KEYS: Final = frozenset({"name", "tags", "training.optimizer", "training.precision", "training.seed"})
 
 
 def stop(context: Context, id: str, now: bool = False) -> Iterator[Outcome]:
@@ -96,7 +96,7 @@ def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, An
     )
     values = new.to_dict()
     changes = {key: _at(values, key) for key in SCHEMA if old.get(key) != new.get(key)}
-    fixed = [key for key in changes if key in _FIXED_KEYS or any(key == f or key.startswith(f) for f in _FIXED)]
+    fixed = fixed_keys(changes)
     if fixed:
         errors = [
             {"file": "--set", "line": 0, "key": key, "reason": "is fixed once a run has begun", "nearest": ""}
@@ -109,6 +109,11 @@ def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, An
             data={"errors": errors},
         )
     return changes
+
+
+def fixed_keys(changes: Mapping[str, Any]) -> list[str]:
+    """Which of these keys a run that goes on cannot change."""
+    return [key for key in changes if key in _FIXED_KEYS or key.startswith(_FIXED)]
 
 
 def ask(context: Context, id: str, request: str) -> Iterator[Outcome]:

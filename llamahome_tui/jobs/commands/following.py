@@ -71,7 +71,8 @@ def stay_with(
 ) -> Iterator[Outcome]:
     """The run's records as they come, what is worth a word between them, and its Result. Raises TrainingError."""
     adoption = Adoption(context)
-    said, before = "", None
+    said = ""
+    before: Status | None = None
     for news in follow(run, since):
         if isinstance(news, Derived):
             adoption.look(run, news)
