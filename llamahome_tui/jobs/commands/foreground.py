@@ -1,0 +1,65 @@
+"""A run without a session of its own, for containers, Slurm and systemd: this process looks after it until it ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from llamahome_tui.errors import LlamaHomeError, UsageError
+from llamahome_tui.jobs import control
+from llamahome_tui.jobs.commands.following import conclude, environ_of_jobs, stay_with
+from llamahome_tui.jobs.identity import send_signal_to_holder
+from llamahome_tui.jobs.store import Run
+from llamahome_tui.jobs.supervisor import supervise
+from llamahome_tui.outcome import Outcome, Result
+
+if TYPE_CHECKING:
+    from llamahome_tui.context import Context
+
+# What a container, Slurm or a terminal sends, and what it means to a run.
+_MEANING = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGUSR1: "pause"}
+
+
+def allowed(context: Context) -> None:
+    """Raises UsageError where signals could not be heard: in the terminal application there is a terminal to leave."""
+    if context.interface == "tui" or threading.current_thread() is not threading.main_thread():
+        raise UsageError(
+            "--foreground is for the command line", hint="as in: llamahome --batch train start SPEC --foreground"
+        )
+
+
+def stay_in_foreground(context: Context, run: Run) -> Iterator[Outcome]:
+    """Supervise and follow the run. SIGTERM, SIGINT and SIGUSR1 mean checkpoint and exit, the last one as a pause."""
+    failed: list[BaseException] = []
+
+    def look_after() -> None:
+        try:
+            supervise(run, foreground=True, environ=environ_of_jobs(context))
+        except (LlamaHomeError, OSError) as error:
+            failed.append(error)
+
+    def heed(number: int, _frame: FrameType | None) -> None:
+        op = _MEANING[signal.Signals(number)]
+        try:
+            if not any(request.op == op for request in control.pending(run)):
+                control.drop(run, op)
+        except OSError:  # a full disk is no reason to go on
+            send_signal_to_holder(run.trainer_lock, None, signal.Signals(number))
+
+    before: dict[signal.Signals, Any] = {number: signal.signal(number, heed) for number in _MEANING}
+    supervisor = threading.Thread(target=look_after, name=f"supervise {run.id}")
+    supervisor.start()
+    try:
+        for outcome in stay_with(context, run, "start", changed=True):
+            if not isinstance(outcome, Result):
+                yield outcome
+    finally:
+        supervisor.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if failed:
+        raise failed[0]
+    yield conclude(run, changed=True)

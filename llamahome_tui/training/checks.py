@@ -1,0 +1,147 @@
+"""What must be true before a run exists: interpreter, model, rows, devices and disk; what starts can also train."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from llamahome_tui.errors import ConfigError, LlamaHomeError, ModelError, ResourceError
+from llamahome_tui.training.shape import Spec
+
+if TYPE_CHECKING:
+    from llamahome_tui.context import Context
+    from llamahome_tui.models.locate import Located
+
+NEEDED: Final = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "jinja2", "numpy")
+_ASK: Final = "import importlib.util as u, sys; print(' '.join(n for n in sys.argv[1:] if u.find_spec(n) is None))"
+_ASK_S: Final = 20.0
+_ROOM: Final = 16 << 20  # bytes for journals, logs and prepared rows of any run
+_SMALL_ADAPTER: Final = 0.02  # of the weights: what an adapter with its optimiser state takes, generously
+_FULL_STATE: Final = 3.0  # weights and two moments, in units of the weights
+
+
+def check(context: Context, spec: Spec) -> Spec:
+    """The spec with its model pinned (run ids for names and `latest`, commits for branches), proved to be startable.
+
+    Raises ConfigError `launch.no_torch`, NotFoundError, ModelError, IntegrityError, DataError or ResourceError; what
+    is cheap to see is looked at first. Nothing is made or changed.
+    """
+    from llamahome_tui.data.prepare import preflight
+    from llamahome_tui.jobs import devices
+    from llamahome_tui.jobs.store import RunStore
+
+    store = RunStore(context.places)
+    store.prepare()
+    has_libraries(python_of(context, spec))
+    located = locate_model(context, spec, store)
+    devices.claim(plain_devices(spec), "train", context.environ)
+    preflight(spec, located.path)
+    has_room(context, spec, located)
+    return pinned(spec, located)
+
+
+def python_of(context: Context, spec: Spec) -> str:
+    """The interpreter that the trainer will run in; "" is this one."""
+    return spec.launch.python or context.settings.launch.python
+
+
+def plain_devices(spec: Spec) -> object:
+    """`[launch] devices` as plain JSON."""
+    chosen = spec.launch.devices
+    return list(chosen) if isinstance(chosen, tuple) else chosen
+
+
+def has_libraries(python: str) -> None:
+    """Raises ConfigError when the interpreter has no torch or one of its family."""
+    if not python or Path(python) == Path(sys.executable):
+        lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        where, install = "this installation", "pip install 'llamahome-tui[train]'"
+    else:
+        lacking = _ask(python)
+        where, install = (
+            python,
+            f"{python} -m pip install torch transformers peft accelerate safetensors tokenizers jinja2",
+        )
+    if lacking:
+        raise ConfigError(
+            f"training needs {', '.join(lacking)}, and {where} does not have "
+            + ("them" if len(lacking) > 1 else "it")
+            + "; [launch] python can name another interpreter that has",
+            code="launch.no_torch",
+            hint=f"install: {install}",
+            data={"missing": lacking, "python": python or sys.executable},
+        )
+
+
+def _ask(python: str) -> list[str]:
+    """The needed packages that another interpreter lacks."""
+    from llamahome_tui.config.secrets import strip_secrets
+
+    try:
+        said = subprocess.run(
+            [python, "-c", _ASK, *NEEDED], capture_output=True, timeout=_ASK_S, check=True, text=True,
+            env=strip_secrets(os.environ), stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(
+            f"launch.python: {python} does not run: {error}",
+            code="launch.python",
+            hint=f"try it: {python} --version",
+            data={"python": python},
+        ) from None
+    return said.stdout.split()
+
+
+def locate_model(context: Context, spec: Spec, store: object) -> Located:
+    """The model's folder, checked; the adapter to start from too. Raises as `models.locate` does."""
+    from llamahome_tui.jobs.store import RunStore
+    from llamahome_tui.models.locate import locate
+
+    assert isinstance(store, RunStore)
+    model = spec.model
+    text = model.id if model.revision == "main" or "@" in model.id else f"{model.id}@{model.revision}"
+    located = locate(text, context.places, store, folder=context.cwd)
+    if model.adapter and not (Path(model.adapter) / "adapter_config.json").is_file():
+        raise ModelError(
+            f"model.adapter: {model.adapter} is no adapter folder: adapter_config.json is missing",
+            code="model.adapter",
+            hint=f"look what is there: ls {model.adapter}",
+        )
+    return located
+
+
+def pinned(spec: Spec, located: Located) -> Spec:
+    """The spec as the run keeps it: `latest` and branches mean something else tomorrow."""
+    if located.run is not None:
+        return replace(spec, model=replace(spec.model, id=located.run, revision="main"))
+    if located.revision is not None:
+        return replace(spec, model=replace(spec.model, id=located.id, revision=located.revision))
+    if spec.model.id != "demo" and located.id == str(located.path):
+        return replace(spec, model=replace(spec.model, id=str(located.path)))
+    return spec
+
+
+def has_room(context: Context, spec: Spec, located: Located) -> None:
+    """Raises ResourceError when the checkpoints that are kept at once would not fit on the runs' disk."""
+    weights = sum(file.stat().st_size for file in located.path.glob("*.safetensors"))
+    one = int(weights * (_SMALL_ADAPTER if spec.lora.enabled else _FULL_STATE))
+    needed = _ROOM + one * (spec.checkpoint.keep + 2)  # the best one, and the one being written
+    try:
+        status = os.statvfs(context.places.runs)
+    except OSError as error:
+        raise LlamaHomeError(f"{context.places.runs}: {error.strerror}", code="places.unreadable") from error
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        from llamahome_tui.units import human_bytes
+
+        raise ResourceError(
+            f"{context.places.runs} has {human_bytes(free)} free, and this run needs about {human_bytes(needed)}",
+            code="disk.full",
+            hint="see what takes space: llamahome --batch cache usage",
+            data={"needed_bytes": needed, "free_bytes": free},
+        )

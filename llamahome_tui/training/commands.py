@@ -1,0 +1,176 @@
+"""`train start`: everything is checked before the run exists, so that nothing is left half done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from llamahome_tui.errors import BusyError, SpecError, UsageError
+from llamahome_tui.jobs import spawn
+from llamahome_tui.jobs.commands.changing import fixed_keys, go_on
+from llamahome_tui.jobs.commands.following import ending, environ_of_jobs, stay_with
+from llamahome_tui.jobs.status import Status, derive
+from llamahome_tui.jobs.store import Run, RunStore
+from llamahome_tui.jobs.submit import submit
+from llamahome_tui.outcome import Accepted, Outcome, Result
+from llamahome_tui.training import checks
+from llamahome_tui.training.spec import SCHEMA, STDIN, Spec, make_spec, read_spec, read_spec_file
+
+if TYPE_CHECKING:
+    from llamahome_tui.context import Context
+
+_WORDS: Final = "<command line>"
+_LARGEST: Final = 1 << 20  # characters of a spec on stdin
+_RECENT: Final = 20
+# Pinned when the run began; what they say now is no change of the user's.
+_PINNED: Final = frozenset({"model.id", "model.revision"})
+
+
+def start(
+    context: Context,
+    spec: str | None = None,
+    set: Sequence[str] = (),
+    model: str | None = None,
+    data: Sequence[str] = (),
+    name: str | None = None,
+    detach: bool = False,
+    foreground: bool = False,
+    or_resume: bool = False,
+    no_queue: bool = False,
+) -> Iterator[Outcome]:
+    """Start a run and follow it, unless `detach`. Raises SpecError, what `checks.check` and `submit` raise, and
+    TrainingError when the run it follows fails."""
+    if foreground:
+        from llamahome_tui.jobs.commands.foreground import allowed
+
+        allowed(context)
+        if detach:
+            raise UsageError("--detach and --foreground exclude each other", hint=_see("start"))
+    wanted = _read(context, spec, set, model, data, name)
+    if or_resume:
+        earlier = next((run for run in RunStore(context.places).list() if run.name == wanted.name), None)
+        if earlier is not None:
+            yield from _again(context, earlier, wanted, detach=detach, may_wait=not no_queue)
+            return
+    try:
+        run = begin(context, wanted, may_wait=not no_queue)
+    except BusyError as error:
+        if not or_resume or error.error_code != "run.name_busy":
+            raise
+        # Somebody else ran the same line a moment ago.
+        yield from _join(context, RunStore(context.places).resolve(error.data["id"]), detach=detach)
+        return
+    yield Accepted(run.id)
+    if foreground:
+        from llamahome_tui.jobs.commands.foreground import stay_in_foreground
+
+        yield from stay_in_foreground(context, run)
+        return
+    spawn.launch(run, environ_of_jobs(context))
+    if detach:
+        after = (f"llamahome --batch runs watch {run.id}",)
+        yield Result(ending(run, derive(run)), changed=True, next=after)
+        return
+    yield from stay_with(context, run, "start", changed=True)
+
+
+def begin(context: Context, spec: Spec, *, may_wait: bool = True) -> Run:
+    """Check everything and make the run; it waits in the queue, and whoever called launches its supervisor.
+
+    Raises what `checks.check` and `submit` raise; no run is left then.
+    """
+    spec = checks.check(context, spec)
+    notify = context.settings.notify
+    job = {
+        "name": spec.name,
+        "kind": "train",
+        "cwd": str(context.cwd),
+        "spec": spec.to_dict(),
+        "spec_hash": spec.digest(),
+        "devices": checks.plain_devices(spec),
+        "launch": {"python": checks.python_of(context, spec)},
+        "notify": {"on_end": notify.on_end, "on_fail": notify.on_fail},
+        "tags": list(spec.tags),
+    }
+    return submit(context, job, may_wait=may_wait)
+
+
+def _read(
+    context: Context,
+    spec: str | None,
+    overrides: Sequence[str],
+    model: str | None,
+    data: Sequence[str],
+    name: str | None,
+) -> Spec:
+    """The spec that the words mean: a file, stdin, or a model and its data."""
+    if name is not None:
+        overrides = [*overrides, f"name={json.dumps(name)}"]
+    if spec is not None:
+        if model is not None or data:
+            raise UsageError("give a spec, or --model and --data, not both", hint=_see("start"))
+        if spec != "-":
+            path = context.cwd / Path(spec).expanduser()
+            return read_spec_file(path, environ=context.environ, overrides=overrides)
+        if context.stdin is None:
+            raise UsageError("there is no stdin to read a spec from", hint=_see("start"))
+        text = context.stdin.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise SpecError("the spec on stdin is longer than 1 MiB", hint=_see("init"))
+        return read_spec(text, source=STDIN, folder=context.cwd, environ=context.environ, overrides=overrides)
+    if model is None or not data:
+        raise UsageError(
+            "give a spec, or --model and --data",
+            hint="as in: llamahome --batch train start --model demo --data demo",
+        )
+    document: dict[str, Any] = {"model": {"id": model}, "data": {"train": list(data)}}
+    return make_spec(document, source=_WORDS, folder=context.cwd, environ=context.environ, overrides=overrides)
+
+
+def _again(context: Context, run: Run, wanted: Spec, *, detach: bool, may_wait: bool) -> Iterator[Outcome]:
+    """`--or-resume` where a run of that name is there: follow it, resume it, or say that it is done."""
+    derived = derive(run)
+    if not derived.status.ended:
+        yield from _join(context, run, detach=detach)
+        return
+    changes = _differences(run, wanted)
+    if derived.status is Status.COMPLETED and not changes:
+        yield Accepted(run.id)
+        yield Result(ending(run, derived), next=(f"llamahome --batch runs show {run.id}",))
+        return
+    yield from go_on(context, run, changes, detach=detach, may_wait=may_wait)
+
+
+def _join(context: Context, run: Run, *, detach: bool) -> Iterator[Outcome]:
+    yield Accepted(run.id)
+    if detach:
+        yield Result(ending(run, derive(run)), next=(f"llamahome --batch runs watch {run.id}",))
+        return
+    yield from stay_with(context, run, _RECENT)
+
+
+def _differences(run: Run, wanted: Spec) -> dict[str, Any]:
+    """What the spec says now that it did not say then. Raises UsageError for what a run cannot change any more."""
+    old = run.effective_job().get("spec")
+    before = Spec.from_dict(old if isinstance(old, dict) else {})
+    new = wanted.to_dict()
+    changes: dict[str, Any] = {}
+    for key in SCHEMA:
+        if key not in _PINNED and before.get(key) != wanted.get(key):
+            table, _, last = key.rpartition(".")
+            changes[key] = new[table][last] if table else new[last]
+    fixed = fixed_keys(changes)
+    if fixed:
+        raise UsageError(
+            f"{run.id} has that name and was started from another spec: {', '.join(fixed)} differ",
+            code="run.other_spec",
+            hint="give this one another name: llamahome --batch train start SPEC --name NAME",
+            data={"id": run.id, "keys": fixed},
+        )
+    return changes
+
+
+def _see(verb: str) -> str:
+    return f"see: llamahome --batch train {verb} --help"
