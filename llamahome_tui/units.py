@@ -62,6 +62,16 @@ def human_duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def short_duration(seconds: float | None) -> str:
+    """A span in at most four characters for narrow columns: `42s`, `7m`, `3h`, `12d`; unknown is empty."""
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
 def human_count(count: float | None) -> str:
     """`950`, `12.3k`, `1.24M`, `8.03B`; unknown is `n/a`."""
     if count is None:

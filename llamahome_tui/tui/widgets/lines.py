@@ -57,15 +57,18 @@ class Lines(Toned, ScrollView, can_focus=True):
         self._fit()
 
     def show(self, source: Sequence[Line], *, dropped: int = 0) -> None:
-        """Take a new or longer source. `dropped` lines fell off its front: what is in view stays where it is."""
+        """Take a new or longer source. `dropped` lines fell off its front (negative: were put
+        before it): what is in view stays where it is."""
         grown = len(source) != len(self._source) or dropped
         same = not grown and source == self._source
         self._source = source
         if same:
             return
-        if dropped and not self._follow:
-            self.scroll_to(y=max(0, self.scroll_y - dropped), animate=False, force=True)
+        place = self.scroll_y - dropped
+        self._seen = max(0, self._seen - dropped)
         self._fit()
+        if dropped and not self._follow:
+            self.scroll_to(y=max(0, place), animate=False, force=True)
         self.refresh()
 
     def explain(self, text: str) -> None:
