@@ -1,4 +1,4 @@
-"""Writes docs/parity.md from the registry: every operation with its command and its place in the terminal application."""
+"""Writes docs/parity.md from the registry: each operation with its command, and whether it changes something."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def page() -> str:
     lines = [
         "# Both faces",
         "",
-        "Made from the registry by `make docs`; do not edit. Every operation runs as `llamahome --batch ...` in scripts,",
+        "Made from the registry by `make docs`; do not edit. Each operation runs as `llamahome --batch ...` in scripts,",
         "and in the terminal application from the palette (`:` or ctrl+p) under the same words. Both go through one",
         "function, one access log line and the same errors.",
         "",
