@@ -15,9 +15,9 @@ def page() -> str:
     lines = [
         "# Both faces",
         "",
-        "Made from the registry by `make docs`; do not edit. Each operation runs as `llamahome --batch ...` in scripts,",
-        "and in the terminal application from the palette (`:` or ctrl+p) under the same words. Both go through one",
-        "function, one access log line and the same errors.",
+        "Made from the registry by `make docs`; do not edit. Each operation runs as `llamahome --batch ...` in a",
+        "script, and in the terminal application from the palette (`:` or ctrl+p) under the same words. Both go",
+        "through one function, one access log line and the same errors.",
         "",
         f"{len(OPERATIONS)} operations.",
     ]
