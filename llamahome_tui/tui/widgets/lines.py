@@ -84,6 +84,7 @@ class Lines(Toned, ScrollView, can_focus=True):
         if self._follow:
             self._seen = len(self._source)
             self.scroll_to(y=max(0, len(self._source) - self.size.height), animate=False, force=True)
+            self.vertical_scrollbar.position = self.scroll_y  # a bar that is only now shown has missed it
 
     def render_line(self, y: int) -> Strip:
         """One line of what is in view."""
