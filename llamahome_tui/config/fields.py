@@ -57,11 +57,11 @@ class Field:
             return ""
         said = []
         if self.above is not None:
-            said.append(f"over {self.above:g}")
+            said.append(f"over {_number(self.above)}")
         if self.minimum is not None:
-            said.append(f"from {self.minimum:g}")
+            said.append(f"from {_number(self.minimum)}")
         if self.maximum is not None:
-            said.append(f"up to {self.maximum:g}")
+            said.append(f"up to {_number(self.maximum)}")
         return " " + " ".join(said) if said else ""
 
     def _out_of_range(self, value: Any) -> str | None:
@@ -235,6 +235,10 @@ def _is(kind: Kind, value: Any) -> bool:
     if kind == "text":
         return isinstance(value, str)
     return isinstance(value, Mapping)
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if float(limit).is_integer() else f"{limit:g}"
 
 
 def _short(text: str) -> str:

@@ -7,6 +7,7 @@ the next turn's first token), so they are asked only where prefixes do not tell,
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 from llamahome_tui.data.formats import Chat
 from llamahome_tui.data.template import ChatTemplate, RenderError
 
+_NO_THOUGHT = re.compile(r"\s*(?:</think>)?\s*")
+
 
 class MaskError(Exception):
     """The learned part of a chat cannot be told exactly."""
@@ -22,10 +25,14 @@ class MaskError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A chat's text and the spans [start, end) of it that are learned, in order."""
+    """A chat's text and the spans [start, end) of it that are learned, in order.
+
+    `open_ended`: the last span has no token that ends it, so that a model may not learn where to stop.
+    """
 
     text: str
     spans: tuple[tuple[int, int], ...]
+    open_ended: bool = False
 
 
 def learned(
@@ -43,7 +50,7 @@ def learned(
     try:
         for turn in turns:
             start = _start(template, chat, turn, whole.text, options)
-            end = _end(template, chat, turn, whole.text, start, options)
+            end = _end(template, chat, turn, whole.text, start, options, special)
             if spans and start < spans[-1][1]:
                 raise MaskError(f"message {turn + 1} of the chat overlaps the one before it")
             _check_content(chat.messages[turn], whole.text[start:end], turn)
@@ -53,7 +60,8 @@ def learned(
         if marked is None:
             raise MaskError(str(doubt)) from None
         spans = [(start, _without_tail(whole.text, start, end, special)) for start, end in marked]
-    return Learned(whole.text, tuple(spans))
+    open_ended = bool(spans) and not whole.text[slice(*spans[-1])].endswith(tuple(special))
+    return Learned(whole.text, tuple(spans), open_ended)
 
 
 def wanted_turns(chat: Chat, train_on: str) -> list[int]:
@@ -96,12 +104,13 @@ def _start(template: ChatTemplate, chat: Chat, turn: int, whole: str, options: M
     prompt = template.render(chat.messages[:turn], add_generation_prompt=True, tools=chat.tools, **options)
     if whole.startswith(prompt):
         return len(prompt)
-    # A header may go on for a model that thinks ("<think>"), where the finished turn has none: then it is as long as
-    # both agree, if the message follows there at once.
+    # A header may go on for a model that thinks ("<think>"), where the finished turn has not thought: then it is as
+    # long as both agree, if the message follows there at once.
     shared = _shared(prompt, whole)
     before = template.render(chat.messages[:turn], tools=chat.tools, **options)
-    content = str(chat.messages[turn].get("content") or "").strip()
-    if shared > len(before) and whole.startswith(before) and content and whole[shared:].lstrip().startswith(content):
+    content = _spoken(chat.messages[turn])
+    follows = _NO_THOUGHT.sub("", whole[shared:], count=1)
+    if shared > len(before) and whole.startswith(before) and content and follows.startswith(content):
         return shared
     raise MaskError(f"the template writes the prompt of message {turn + 1} in another way than the finished chat")
 
@@ -111,21 +120,38 @@ def _shared(one: str, other: str) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _end(template: ChatTemplate, chat: Chat, turn: int, whole: str, start: int, options: Mapping[str, Any]) -> int:
+def _end(
+    template: ChatTemplate,
+    chat: Chat,
+    turn: int,
+    whole: str,
+    start: int,
+    options: Mapping[str, Any],
+    special: Sequence[str],
+) -> int:
     """Where message `turn` ends, with all the template puts after it before the next message."""
     if turn == len(chat.messages) - 1:
         return len(whole)
     until = template.render(chat.messages[: turn + 1], tools=chat.tools, **options)
     if len(until) > start and whole.startswith(until):
         return len(until)
-    # Templates that drop the thinking of earlier turns: find the message with what follows it when it is the last.
+    # Templates that write a turn in another way once it is not the last (thinking left out, another end of turn):
+    # find the message, and after it what ends it.
     content = _spoken(chat.messages[turn])
-    at = until.rfind(content) if content else -1
-    tail = until[at + len(content) :] if at >= 0 else ""
-    found = whole.find(content + tail, start) if tail else -1
-    if found < 0:
-        raise MaskError(f"the end of message {turn + 1} is not found in the finished chat")
-    return found + len(content) + len(tail)
+    tail = until.rpartition(content)[2] if content and content in until else None
+    at = whole.find(content, start) if tail is not None else -1
+    while tail is not None and at >= 0:
+        end = at + len(content)
+        if tail and whole.startswith(tail, end):
+            return end + len(tail)
+        rest = whole[end:].lstrip()
+        token = max((one for one in special if rest.startswith(one)), key=len, default="")
+        if token and not tail.strip():
+            return end
+        if token and tail.lstrip().startswith(tuple(special)):
+            return len(whole) - len(rest) + len(token)
+        at = whole.find(content, at + 1)
+    raise MaskError(f"the end of message {turn + 1} is not found in the finished chat")
 
 
 def _without_tail(text: str, start: int, end: int, special: Sequence[str]) -> int:

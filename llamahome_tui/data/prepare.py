@@ -36,6 +36,7 @@ VERSION = 1  # of what is made of the same inputs: counts in the cache's key
 _BATCH = 256
 _SAMPLE = 64
 _LONG_SHARE = 0.01
+_OPEN_ENDED = "the chat template ends an answer with no token of its own: the model may not learn where to stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,8 @@ class _Work:
                 self._note(Bad(chat.file, chat.line, "", str(error)))
                 continue
             self._add(chat, found.text, row, mask)
+            if found.open_ended and _OPEN_ENDED not in self.warnings:
+                self.warnings.append(_OPEN_ENDED)
 
     def _learned(self, chat: Chat) -> Any:
         data = self.spec.data
