@@ -19,13 +19,14 @@ class Choice(Static, can_focus=True):
     """One of the two answers."""
 
     def __init__(self, label: str, id: str) -> None:
-        super().__init__(Content(f" {label} "), id=id, markup=False)
+        super().__init__(Content(f" {clean(label)} "), id=id, markup=False)
 
 
 class Confirm(ModalScreen[bool]):
     """Ask before something that can't be taken back. The result is True only for the named answer."""
 
     BINDINGS = bindings("dialog")
+    CSS_PATH = "dialogs.tcss"
 
     def __init__(self, title: str, plan: Sequence[str], yes: str, *, danger: bool = True) -> None:
         super().__init__()
