@@ -51,7 +51,7 @@ class JournalWriter:
         if pipe_fd is not None:
             os.set_blocking(pipe_fd, False)
             os.set_inheritable(pipe_fd, False)
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = _open(path)
         self._backlog: deque[Record] = deque()
         self._next_try = 0.0
         self._refused_since: float | None = None
@@ -71,6 +71,9 @@ class JournalWriter:
     def append(self, type: str, *, sync: bool = False, **fields: Any) -> Record:
         """Write one record and give it back as it stands in the journal; with `sync` it is on the disk after this."""
         now = time.monotonic()
+        due = sync or now - self._synced >= _SYNC_EVERY
+        if due and not self._still_there():
+            self._begin_anew(now)
         seq = self.seq + len(self._backlog) + 1
         record: Record = {"v": VERSION, "seq": seq, "t": time.time(), "mono": now, "type": type, **fields}
         if self._backlog:
@@ -78,7 +81,7 @@ class JournalWriter:
             self._drain(now, force=sync)
         elif not self._write(record):
             self._keep(record)
-        if self._dirty and (sync or now - self._synced >= _SYNC_EVERY):
+        if self._dirty and due:
             self.sync()
         return record
 
@@ -115,6 +118,29 @@ class JournalWriter:
             os.close(self._pipe)
             self._pipe = None
         return not self._backlog
+
+    def _still_there(self) -> bool:
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        mine = os.fstat(self._fd)
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def _begin_anew(self, now: float) -> None:
+        """Somebody has deleted or replaced the file: what comes must not go where nobody can read it."""
+        try:
+            fd = _open(self.path)
+        except OSError:
+            return  # the old file is as good as any
+        os.close(self._fd)
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+        self._torn = self._size > 0 and os.pread(fd, 1, self._size - 1) != b"\n"
+        self._synced = now
+        self.append(
+            "warning", what="journal_replaced", message="the journal was deleted or replaced while it was written"
+        )
 
     def _write(self, record: Record) -> bool:
         line = encode(record)
@@ -196,3 +222,7 @@ class JournalWriter:
                 return
             self._backlog.popleft()
         self._refused_since = None
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

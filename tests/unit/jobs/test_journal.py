@@ -1,4 +1,4 @@
-"""The journal: what is acknowledged stays, readers never see half a line, and odd bytes spoil nothing but themselves."""
+"""The journal: what is acknowledged stays, readers never see half a line, odd bytes spoil nothing but themselves."""
 
 from __future__ import annotations
 
@@ -201,6 +201,21 @@ def test_the_pipe_gets_a_copy_and_is_never_waited_for(tmp_path: Path) -> None:
     writer.append("end", reason="completed")
     writer.close()
     assert seqs(tmp_path / "j")[-1] == 5002
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_the_writer_goes_on_in_a_new_file_when_its_own_is_gone(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "j"
+    writer = JournalWriter(path)
+    writer.append("metrics", step=1)
+    path.unlink()
+    if how == "replaced":
+        path.write_text("stranger")
+    writer.append("end", sync=True, reason="completed")
+    writer.close()
+    warning, end = read(path)
+    assert (warning["what"], warning["seq"]) == ("journal_replaced", 2)
+    assert (end["reason"], end["seq"]) == ("completed", 3)
 
 
 def test_random_cuts_lose_only_what_was_cut(tmp_path: Path) -> None:

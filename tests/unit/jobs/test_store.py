@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def test_resolving(store: RunStore) -> None:
     with pytest.raises(NotFoundError, match="no run yet"):
         store.resolve("latest")
     first = store.create({"name": "alpha"})
-    os.rename(first.dir, store.runs / "20200101-000000-alpha")
+    first.dir.rename(store.runs / "20200101-000000-alpha")
     first = Run.open(store.runs / "20200101-000000-alpha")
     second, third = store.create({"name": "alpha"}), store.create({"name": "beta"})
     assert store.resolve("latest") == store.list()[0]
