@@ -233,12 +233,10 @@ def _together(lengths: Sequence[int], reply: int, budget: int) -> Iterator[list[
 
 
 def _load(request: GenerateRequest) -> tuple[Any, Any]:
-    try:
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
-        from transformers.utils import logging
-    except ImportError as error:
-        raise _missing(error) from None
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -271,10 +269,8 @@ def _load(request: GenerateRequest) -> tuple[Any, Any]:
 
 
 def _with_adapter(model: Any, folder: str) -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise _missing(error) from None
+    from peft import PeftModel
+
     try:
         return PeftModel.from_pretrained(model, folder, is_trainable=False, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -297,7 +293,7 @@ def _missing(error: ImportError) -> ConfigError:
 
 def _emitter(out: TextIO) -> Callable[..., None]:
     def emit(kind: str, **fields: Any) -> None:
-        out.write(json.dumps({"type": kind, **fields}) + "\n")
+        out.write(json.dumps(fields | {"type": kind}) + "\n")
         out.flush()
 
     return emit
@@ -321,7 +317,10 @@ def main() -> int:
         try:
             answer(request, emit)
         except LlamaHomeError as error:
-            emit("error", **{key: value for key, value in error.as_record().items() if key != "type"})
+            emit(**error.as_record() | {"kind": "error"})
+            return 1
+        except ImportError as error:
+            emit(**_missing(error).as_record() | {"kind": "error"})
             return 1
         except BrokenPipeError:
             return 1
