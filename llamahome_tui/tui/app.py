@@ -7,6 +7,7 @@ quitting never waits for a thread. Runs are other processes; they go on whatever
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -115,7 +116,8 @@ class LlamaHomeApp(App[int]):
             self._problems.append({"reason": f"no theme {wanted}; known are {', '.join(self.theme_names())}"})
             wanted = themes.DEFAULT
         if wanted in self.available_themes:
-            self.theme = wanted
+            # Without its watcher: Textual applies the theme once, when it starts.
+            self.set_reactive(App.theme, wanted)
 
     def theme_names(self) -> list[str]:
         """Our themes, default first."""
@@ -146,7 +148,9 @@ class LlamaHomeApp(App[int]):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        self.set_interval(TICK_S, self._tick, name="tick")
+        gc.freeze()
+        gc.enable()
+        self.set_interval(TICK_S, self.tick, name="tick")
         if self._sampling:
             threading.Thread(target=self._sample, name="sampler", daemon=True).start()
         for problem in self._problems:
@@ -169,7 +173,8 @@ class LlamaHomeApp(App[int]):
         """The newest sample of GPUs, CPU and memory; None until there is one."""
         return self.sampler.latest if self.sampler is not None else None
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Paint the newest state of the screen in view."""
         now = self.clock()
         for screen in reversed(self.screen_stack):
             if isinstance(screen, BaseScreen):

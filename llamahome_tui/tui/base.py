@@ -97,8 +97,12 @@ class BaseScreen(Screen[None]):
         """Four times a second while shown: paint the latest state. `now` is unix time."""
 
     def on_screen_resume(self) -> None:
-        """Textual: shown."""
-        self.wake()
+        """Textual: shown. Reading begins after the frame is painted: threads would only hold it up."""
+        self.call_after_refresh(self._wake_if_shown)
+
+    def _wake_if_shown(self) -> None:
+        if self.is_current:
+            self.wake()
 
     def on_screen_suspend(self) -> None:
         """Textual: hidden."""

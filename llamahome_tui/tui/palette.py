@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from textual import on
@@ -74,6 +75,7 @@ class Palette(ModalScreen[Callable[[], None] | None]):
     """Type to narrow, Enter to choose. What was chosen runs after the palette has closed."""
 
     BINDINGS = bindings("palette")
+    CSS_PATH = Path(__file__).parent / "widgets" / "dialogs.tcss"
 
     def __init__(self, subject: Mapping[str, str] | None = None) -> None:
         super().__init__()

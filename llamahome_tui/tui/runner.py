@@ -171,3 +171,5 @@ class Poll(Generic[T]):
             self.error = None
             self.value = value
         self._version += 1
+        if self._version == 1:
+            self._app.later(self._app.tick)  # what is shown first should not wait for the clock

@@ -18,7 +18,11 @@ def start(opening: Opening) -> int:
 
     Once the application has run the process ends here: no thread may hold the shell back.
     """
+    import gc
+
     from llamahome_tui.start import surroundings
+
+    gc.disable()  # nothing made while importing is garbage; the application turns it on after its first frame
 
     try:
         context, problems = surroundings(os.environ, "tui", env_file=opening.env_file)

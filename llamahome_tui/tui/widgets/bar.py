@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from rich.segment import Segment
 from textual.strip import Strip
 
@@ -13,7 +11,6 @@ from llamahome_tui.tui.widgets.tone import Toned
 class Bar(Toned):
     """The share done of something; None draws the rail alone."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"bar--done", "bar--rest"}
     DEFAULT_CSS = """
     Bar { height: 1; }
     """
@@ -36,10 +33,8 @@ class Bar(Toned):
     def render_line(self, y: int) -> Strip:
         """The bar's only line, in half cells."""
         base = self.rich_style
-        done = base + (
-            self.tone(self._tone) if self._tone else self.get_component_rich_style("bar--done", partial=True)
-        )
-        rest = base + self.get_component_rich_style("bar--rest", partial=True)
+        done = base + (self.tone(self._tone or "accent"))
+        rest = base + self.tone("line")
         width, halves = self.size.width, self._halves(self._share)
         if self.ascii:
             full = halves // 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -32,7 +31,6 @@ class TitleBar(Toned):
     DEFAULT_CSS = """
     TitleBar { height: 1; dock: top; }
     """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"titlebar--name", "titlebar--tab", "titlebar--here"}
 
     class Chosen(Message):
         """A tab was clicked."""
@@ -59,15 +57,15 @@ class TitleBar(Toned):
         """The bar's only line."""
         width = self.size.width
         base = self.rich_style
-        name = self.get_component_rich_style("titlebar--name")
-        tab, here = self.get_component_rich_style("titlebar--tab"), self.get_component_rich_style("titlebar--here")
+        name = base + self.tone("key")
+        here = self.tone("here")
         segments = [Segment(" LlamaHome ", name), Segment(" ", base)]
         used = 12
         self._spots.clear()
         for one in self._tabs:
             text = f" {one.key} {one.title} "
             self._spots.append((used, used + len(text), one.name))
-            segments.append(Segment(text, here if one.name == self._here else tab))
+            segments.append(Segment(text, here if one.name == self._here else base))
             used += len(text)
         right = self._right(width - used - 2)
         segments.append(Segment(" " * max(0, width - used - cell_len(right) - 1), base))
@@ -93,7 +91,6 @@ class KeyBar(Toned):
     DEFAULT_CSS = """
     KeyBar { height: 1; dock: bottom; }
     """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"keybar--key", "keybar--word"}
 
     class Pressed(Message):
         """A key in the bar was clicked."""
@@ -117,8 +114,8 @@ class KeyBar(Toned):
         """The bar's only line."""
         width = self.size.width
         base = self.rich_style
-        key_style = self.get_component_rich_style("keybar--key")
-        word_style = self.get_component_rich_style("keybar--word")
+        key_style = base + self.tone("key")
+        word_style = base
         fitting = self._fitting(width - 1)
         segments = [Segment(" ", base)]
         used = 1

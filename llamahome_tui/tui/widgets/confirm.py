@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from textual import events
 from textual.app import ComposeResult
@@ -26,7 +27,7 @@ class Confirm(ModalScreen[bool]):
     """Ask before something that can't be taken back. The result is True only for the named answer."""
 
     BINDINGS = bindings("dialog")
-    CSS_PATH = "dialogs.tcss"
+    CSS_PATH = Path(__file__).with_name("dialogs.tcss")
 
     def __init__(self, title: str, plan: Sequence[str], yes: str, *, danger: bool = True) -> None:
         super().__init__()

@@ -6,7 +6,6 @@ Lines are cleaned when they are drawn, so that a source of millions costs only w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -28,7 +27,6 @@ class Lines(Toned, ScrollView, can_focus=True):
     """
 
     BINDINGS = bindings("text")
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"lines--pill", "lines--empty"}
     DEFAULT_CSS = """
     Lines { height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }
     """
@@ -93,7 +91,7 @@ class Lines(Toned, ScrollView, can_focus=True):
         index = round(self.scroll_y) + y
         below = len(self._source) - self._seen
         if below > 0 and y == self.size.height - 1 and self._follows and not self._follow:
-            pill = self.get_component_rich_style("lines--pill")
+            pill = self.tone("here")
             return Strip([Segment(f" +{below} lines, G to the end ", pill)]).adjust_cell_length(width, base)
         if not self._source and y == 0 and self._empty:
             return Strip([Segment(self._empty, base + self.tone("dim"))]).adjust_cell_length(width, base)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -74,7 +73,6 @@ class Named:
 class Plot(Toned):
     """A title line and a plot below it."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--title", "plot--line"}
     DEFAULT_CSS = """
     Plot { height: 1fr; min-height: 3; }
     """
@@ -104,8 +102,7 @@ class Plot(Toned):
             return Strip([Segment(text.center(width), base + self.tone("dim"))]).adjust_cell_length(width, base)
         if y - 1 >= len(lines):
             return Strip.blank(width, base)
-        styles = {"line": self.get_component_rich_style("plot--line", partial=True)}
-        segments = [Segment(text, base + (styles.get(tone) or self.tone(tone))) for text, tone in lines[y - 1]]
+        segments = [Segment(text, base + self.tone(tone)) for text, tone in lines[y - 1]]
         return Strip(segments).adjust_cell_length(width, base)
 
     def _lines(self, width: int, height: int) -> list[list[Run]]:
@@ -116,7 +113,7 @@ class Plot(Toned):
 
     def _head(self, width: int) -> Strip:
         base = self.rich_style
-        title = self.get_component_rich_style("plot--title")
+        title = base + self.tone("strong")
         segments = [Segment(self._title + "  ", title)]
         sign = "" if self.ascii else "━ "
         for one in self._curves:

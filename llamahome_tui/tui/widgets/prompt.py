@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from textual import on
 from textual.app import ComposeResult
@@ -20,6 +21,7 @@ class Prompt(ModalScreen[str | None]):
     """Ask for a line. `check` raises LlamaHomeError to keep the dialog open with its message; None means cancelled."""
 
     BINDINGS = bindings("prompt")
+    CSS_PATH = Path(__file__).with_name("dialogs.tcss")
 
     def __init__(
         self,

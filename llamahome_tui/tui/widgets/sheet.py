@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -19,6 +20,7 @@ class Sheet(ModalScreen[None]):
     """A title and lines of (text, tone). `feed` may bring more of them while the sheet is open."""
 
     BINDINGS = bindings("sheet")
+    CSS_PATH = Path(__file__).with_name("dialogs.tcss")
 
     def __init__(self, title: str, lines: Sequence[Line] = (), *, follow: bool = False, empty: str = "") -> None:
         super().__init__()

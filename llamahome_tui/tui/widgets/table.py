@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -76,7 +76,6 @@ class Table(Toned, ScrollView, can_focus=True):
     """The list every screen uses. Columns are fixed; `show` brings the rows."""
 
     BINDINGS = bindings("table")
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"table--{part}" for part in ("head", "cursor", "mark", "empty", "filter")}
     DEFAULT_CSS = """
     Table { height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }
     """
@@ -246,12 +245,12 @@ class Table(Toned, ScrollView, can_focus=True):
         if not self._rows and self._loaded:
             lines = ("nothing matches the filter; Esc clears it",) if self._all else self._empty
             if 0 <= y - 2 < len(lines):
-                style = self.get_component_rich_style("table--empty")
+                style = base + self.tone("dim")
                 return Strip([Segment("  " + lines[y - 2], style)]).adjust_cell_length(width, base)
         return Strip.blank(width, base)
 
     def _head(self, width: int) -> Strip:
-        style = self.get_component_rich_style("table--head")
+        style = self.rich_style + self.tone("head")
         arrow = ("v" if self._descending else "^") if self.ascii else ("▾" if self._descending else "▴")
         texts = [column.title + (arrow if index == self._sort else "") for index, column in enumerate(self.columns)]
         segments = self._fit(((text, style) for text in texts), width, style)
@@ -261,12 +260,12 @@ class Table(Toned, ScrollView, can_focus=True):
         row = self._rows[index]
         base = self.rich_style
         if index == self._cursor:
-            base = self.get_component_rich_style("table--cursor")
+            base += self.tone("cursor" if self.has_focus or not self.can_focus else "cursor-blurred")
         marked = row.id in self._marks
         sign = (">" if self.ascii else "▌") if index == self._cursor else " "
         if marked:
             sign = "*" if self.ascii else "●"
-        lead = Segment(sign + " ", base + (self.get_component_rich_style("table--mark", partial=True)))
+        lead = Segment(sign + " ", base + self.tone("accent"))
         segments = self._fit(((cell.text, base + self.tone(cell.tone)) for cell in row.cells), width, base)
         return Strip([lead, *segments]).adjust_cell_length(width, base)
 
@@ -283,7 +282,7 @@ class Table(Toned, ScrollView, can_focus=True):
         return segments[:-1]
 
     def _filter_line(self, width: int) -> Strip:
-        style = self.get_component_rich_style("table--filter")
+        style = self.rich_style + self.tone("bar")
         cursor = ("_" if self.ascii else "▏") if self._typing else ""
         counts = f"  {len(self._rows)} of {len(self._all)}" + ("" if self._typing else "  Esc clears")
         segments = [

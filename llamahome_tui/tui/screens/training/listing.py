@@ -11,20 +11,9 @@ from llamahome_tui.jobs.store import Run, RunStore
 from llamahome_tui.jobs.view import RunView, summarise
 from llamahome_tui.tui.widgets.braille import label
 from llamahome_tui.tui.widgets.states import look, worded
-from llamahome_tui.tui.widgets.table import Cell, Column, Row
+from llamahome_tui.tui.widgets.table import Cell, Row
 from llamahome_tui.units import human_count
 
-COLUMNS = (
-    Column("Status", 14),
-    Column("Run", 14, grow=2),
-    Column("Model", 12, grow=1, rank=4),
-    Column("Step", 11, "right"),
-    Column("Loss", 6, "right"),
-    Column("Tok/s", 6, "right", rank=3),
-    Column("ETA", 7, "right", rank=1),
-    Column("Age", 4, "right", rank=2),
-    Column("Tags", 10, grow=1, rank=5),
-)
 _ADOPT_EVERY = 10  # readings between two looks for runs without a supervisor
 
 

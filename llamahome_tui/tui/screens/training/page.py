@@ -25,7 +25,7 @@ from llamahome_tui.tui.widgets.states import look, worded
 from llamahome_tui.units import human_bytes, human_count, human_duration
 
 READ_EVERY_S = 0.5
-FACTS = ("elapsed", "epoch", "rate", "memory", "best", "attempt")
+FACTS = ("elapsed", "epoch", "rate", "memory", "score", "best", "attempt")
 
 
 class RunPage(BaseScreen):
@@ -147,6 +147,8 @@ class RunPage(BaseScreen):
         self._value("fact-epoch", "" if epoch is None else f"epoch {epoch:.2f}")
         self._value("fact-rate", "" if rate is None else f"{human_count(round(rate))} tok/s")
         self._value("fact-memory", "" if memory is None else f"peak {human_bytes(memory)}")
+        score = values.get("eval_exact")
+        self._value("fact-score", "" if score is None else f"exact {score:.0%}", "ok")
         self._value("fact-best", _best(view), "ok")
         self._value("fact-attempt", f"attempt {view.attempt}" if view.attempt > 1 else "", "warn")
         self._explain(page)

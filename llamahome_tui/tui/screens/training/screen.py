@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual import on
 from textual.app import ComposeResult
 
 from llamahome_tui.errors import LlamaHomeError
-from llamahome_tui.jobs.store import RunStore
-from llamahome_tui.jobs.view import RunView
 from llamahome_tui.tui.base import BaseScreen
 from llamahome_tui.tui.keys import bindings
 from llamahome_tui.tui.runner import Poll
-from llamahome_tui.tui.screens.training import actions
-from llamahome_tui.tui.screens.training.listing import COLUMNS, RunListing, rows
-from llamahome_tui.tui.widgets.table import Table
+from llamahome_tui.tui.widgets.table import Column, Table
+
+if TYPE_CHECKING:
+    from llamahome_tui.jobs.view import RunView
+    from llamahome_tui.tui.screens.training.listing import RunListing
+
+# This module is imported before the first frame: everything that reads or acts is imported when it is needed.
+
+COLUMNS = (
+    Column("Status", 14),
+    Column("Run", 14, grow=2),
+    Column("Model", 12, grow=1, rank=4),
+    Column("Step", 11, "right"),
+    Column("Loss", 6, "right"),
+    Column("Tok/s", 6, "right", rank=3),
+    Column("ETA", 7, "right", rank=1),
+    Column("Age", 4, "right", rank=2),
+    Column("Tags", 10, grow=1, rank=5),
+)
 
 EMPTY = (
     "No runs yet.",
@@ -44,12 +58,19 @@ class TrainingScreen(BaseScreen):
         """Begin to read; a run named on the command line is opened at once."""
         self.table = self.query_one(Table)
         self.views: dict[str, RunView] = {}
-        context = self.home.context
-        self.store = RunStore(context.places)
-        listing = RunListing(self.store, context.environ)
-        self.poll = Poll(self.home, "runs", listing.read, READ_EVERY_S)
+        self.listing: RunListing | None = None
+        self.poll = Poll(self.home, "runs", self._read, READ_EVERY_S)
         if self.home.first_run:
             self.call_after_refresh(self._open_first)
+
+    def _read(self) -> tuple[RunView, ...]:
+        """In the Poll's thread."""
+        from llamahome_tui.jobs.store import RunStore
+        from llamahome_tui.tui.screens.training.listing import RunListing
+
+        if self.listing is None:
+            self.listing = RunListing(RunStore(self.home.context.places), self.home.context.environ)
+        return self.listing.read()
 
     def polls(self) -> tuple[Poll[Any], ...]:
         """The list."""
@@ -65,6 +86,8 @@ class TrainingScreen(BaseScreen):
             return
         if self.poll.error is not None:
             self.table.explain(self.poll.error.message, self.poll.error.hint)
+        from llamahome_tui.tui.screens.training.listing import rows
+
         views = self.poll.value or ()
         self.views = {view.id: view for view in views}
         self.table.show(rows(views, now, self.table.ascii))
@@ -72,8 +95,10 @@ class TrainingScreen(BaseScreen):
         self.home.note = f"{live} live" if live else ""
 
     def _open_first(self) -> None:
+        from llamahome_tui.jobs.store import RunStore
+
         try:
-            run = self.store.resolve(self.home.first_run)
+            run = RunStore(self.home.context.places).resolve(self.home.first_run)
         except LlamaHomeError as error:
             self.home.report(error)
         else:
@@ -89,27 +114,35 @@ class TrainingScreen(BaseScreen):
         from llamahome_tui.tui.screens.training.page import RunPage
 
         if self.is_current:
-            self.app.push_screen(RunPage(Run(run_id, self.store.runs / run_id), zoom=zoom))
+            self.app.push_screen(RunPage(Run(run_id, self.home.context.places.runs / run_id), zoom=zoom))
 
     def _marked(self) -> list[RunView]:
         return [self.views[name] for name in self.table.marked if name in self.views]
 
     def action_start(self) -> None:
         """Start a run from a spec file."""
+        from llamahome_tui.tui.screens.training import actions
+
         actions.start(self.home, self._page)
 
     def action_stop(self) -> None:
         """Stop the selected or marked runs."""
+        from llamahome_tui.tui.screens.training import actions
+
         if views := self._marked():
             actions.stop(self.home, views, self.poll.now)
 
     def action_resume(self) -> None:
         """Resume the selected run."""
+        from llamahome_tui.tui.screens.training import actions
+
         if self.table.selected in self.views:
             actions.resume(self.home, self.views[self.table.selected], self.poll.now)
 
     def action_remove(self) -> None:
         """Delete the selected or marked runs, by plan."""
+        from llamahome_tui.tui.screens.training import actions
+
         if views := self._marked():
             actions.remove(self.home, views, self.poll.now)
 
@@ -120,5 +153,7 @@ class TrainingScreen(BaseScreen):
 
     def action_copy(self) -> None:
         """Copy the selected run's id."""
+        from llamahome_tui.tui.screens.training import actions
+
         if self.table.selected:
             actions.copy_id(self.home, self.table.selected)
