@@ -18,7 +18,7 @@ from llamahome_tui.training.trainer.model import Trainee
 GENERATION_ROWS = 64  # answers written at a time
 
 
-class Interrupted(Exception):  # noqa: N818 - being asked to stop is no error
+class Interrupted(Exception):
     """The run is asked to stop while it evaluates; what was measured so far is dropped."""
 
 

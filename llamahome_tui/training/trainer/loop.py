@@ -19,7 +19,7 @@ from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
 from llamahome_tui.training.trainer.report import Report
 from llamahome_tui.training.trainer.schedule import factor
-from llamahome_tui.training.trainer.step import Stepper, Taken
+from llamahome_tui.training.trainer.step import Stepper, StepTooLarge, Taken
 
 if TYPE_CHECKING:
     from llamahome_tui.training.spec import Spec
@@ -67,17 +67,27 @@ class Loop:
         self._saved_at = time.monotonic()
         self._save_due = False  # a save that failed, or one that was asked for
         self._save_again_at = -math.inf
-        self._asked_to_save: list[Request] = []
+        self._best_before: Best | None = None
         self._began = time.monotonic() - counters.elapsed_s
 
     def run(self) -> str:
         """Train; gives the reason of the `end` event: completed, stopped or paused."""
         counters = self.counters
         self._report.progress()
-        reason = self._between()
-        while not reason and counters.step < self._total and not counters.early_stopped:
-            self._step()
+        try:
             reason = self._between()
+            while not reason and counters.step < self._total and not counters.early_stopped:
+                self._step()
+                reason = self._between()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_exhausted(error):
+                raise
+            raise ResourceError(
+                f"memory ran out beside the step's own work, after step {counters.step}: {error}",
+                hint=f"free some of it, then: llamahome --batch runs resume {self.child.run.id}",
+                code="training.out_of_memory",
+                data={"step": counters.step},
+            ) from error
         return reason or "completed"
 
     def _step(self) -> None:
@@ -86,9 +96,9 @@ class Loop:
         started = time.perf_counter()
         try:
             taken = self._stepper.take(self._order.rows_of(counters.step), rate)
-        except ResourceError:
+        except StepTooLarge as found:
             self._save("before giving up")
-            raise
+            raise self._too_large(found) from found
         counters.micro = self._stepper.micro
         counters.step += 1
         counters.tokens += taken.tokens
@@ -101,6 +111,22 @@ class Loop:
             self._skipped(taken)
         self._report.stepped(
             taken, time.perf_counter() - started, rate, lambda: memory.peak_bytes(self._trainee.device)
+        )
+
+    def _too_large(self, found: StepTooLarge) -> ResourceError:
+        resume = f"llamahome --batch runs resume {self.child.run.id} --set"
+        if found.rows > 1:
+            hint = f"allow smaller micro-batches: {resume} recovery.oom=split"
+        else:
+            fitting = min(found.fitted, found.length - 1) or found.length // 2
+            hint = f"rows of {fitting} tokens should fit: {resume} data.max_length={fitting}"
+            if not self.counters.gradient_checkpointing:
+                hint = f"keep less for the backward pass: {resume} training.gradient_checkpointing=true; or {hint}"
+        return ResourceError(
+            f"a micro-batch of {found.rows} x {found.length} tokens does not fit in memory: {found.said}",
+            hint=hint,
+            code="training.out_of_memory",
+            data={"step": self.counters.step, "rows": found.rows, "length": found.length, "fitted": found.fitted},
         )
 
     def _skipped(self, taken: Taken) -> None:
@@ -117,8 +143,10 @@ class Loop:
         if counters.not_finite_in_a_row >= limit:
             raise TrainingError(
                 f"the {what} was not finite in {limit} steps in a row, up to step {counters.step}",
-                hint="lower the rate: llamahome --batch runs resume RUN --set training.learning_rate=...",
+                hint=f"lower the rate: llamahome --batch runs resume {self.child.run.id} "
+                f"--set training.learning_rate={counters.peak_rate / 3:.0e}",
                 code="training.not_finite",
+                data={"step": counters.step},
             )
 
     def _between(self) -> str:
@@ -170,6 +198,7 @@ class Loop:
         counters = self.counters
         if counters.best is None or not counters.best.better_than(value, self._higher):
             path = f"checkpoints/step-{counters.step}"
+            self._best_before = counters.best
             counters.best = Best(self.spec.evaluation.metric, value, counters.step, path)
             counters.evaluations_without_gain = 0
             self._save_due = True
@@ -231,11 +260,15 @@ class Loop:
 
     def _save_is_due(self) -> bool:
         step, wanted = self.counters.step, self.spec.checkpoint
-        if step == self._saved_at_step or step == 0 or time.monotonic() < self._save_again_at:
+        if step == self._saved_at_step or step == 0:
+            return False
+        if step == self._total or self.counters.early_stopped:
+            return True
+        if time.monotonic() < self._save_again_at:
             return False
         by_steps = wanted.every_steps > 0 and step % wanted.every_steps == 0
         by_time = wanted.every_minutes > 0 and time.monotonic() - self._saved_at >= 60 * wanted.every_minutes
-        return self._save_due or by_steps or by_time or step == self._total or self.counters.early_stopped
+        return self._save_due or by_steps or by_time
 
     def _save(self, why: str = "") -> None:
         """Write a checkpoint unless this step has one; a full disk is a warning, and the earlier ones stay."""
@@ -258,6 +291,8 @@ class Loop:
             if not checkpoint.is_disk_full(error):
                 raise
             self._save_due, self._save_again_at = True, time.monotonic() + SAVE_AGAIN_S
+            if counters.best and counters.best.step == counters.step:
+                counters.best = self._best_before  # its weights are lost
             self.child.emit(
                 "warning",
                 step=counters.step,

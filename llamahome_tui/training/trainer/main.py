@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from pathlib import Path
 
 from llamahome_tui.errors import BusyError, LlamaHomeError
 from llamahome_tui.jobs.child import Child
+
+FINAL = (2, 3, 4, 8)  # exit codes of errors that another attempt would only meet again
 
 
 def main(run_dir: Path) -> int:
@@ -18,17 +21,46 @@ def main(run_dir: Path) -> int:
         os.write(2, f"{error.message}\n".encode())
         return error.exit
     try:
-        from llamahome_tui.config.places import Places
-        from llamahome_tui.training.trainer.recipe import train
-
-        return train(child, Places.from_environ(os.environ))
+        return _train(child)
     except LlamaHomeError as error:
-        return child.fail(error.error_code, error.message, exception=type(error).__name__, hint=error.hint)
-    except Exception as error:  # noqa: BLE001  # the wall of this process: every end is journalled
+        return _failed(child, error)
+    except Exception as error:  # noqa: BLE001 - the wall of this process: every end is journalled
         traceback.print_exc()  # into out.log
-        return child.fail(
-            "training.crashed",
-            f"{type(error).__name__}: {error}",
-            exception=type(error).__name__,
-            hint=f"see what it printed: llamahome --batch runs logs {child.run.id}",
+        return _failed(
+            child,
+            LlamaHomeError(
+                f"{type(error).__name__}: {error}",
+                hint=f"see what it printed: llamahome --batch runs logs {child.run.id}",
+                code="training.crashed",
+            ),
+            type(error).__name__,
         )
+
+
+def _train(child: Child) -> int:
+    from llamahome_tui.config.places import Places
+
+    try:
+        from llamahome_tui.training.trainer.recipe import train
+    except ModuleNotFoundError as error:
+        raise LlamaHomeError(
+            f"{error.name} is not installed for {sys.executable}",
+            hint="install what training needs: pip install 'llamahome-tui[train]'",
+            code="training.not_installed",
+            exit_code=3,
+        ) from error
+    return train(child, Places.from_environ(os.environ))
+
+
+def _failed(child: Child, error: LlamaHomeError, exception: str = "") -> int:
+    child.emit(
+        "error",
+        sync=True,
+        code=error.error_code,
+        exception=exception or type(error).__name__,
+        message=error.message,
+        hint=error.hint,
+        step=error.data.get("step"),
+        retry=error.exit not in FINAL,
+    )
+    return child.end("failed")

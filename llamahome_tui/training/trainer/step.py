@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from llamahome_tui.errors import ResourceError
 from llamahome_tui.training.auto import Micro
 from llamahome_tui.training.trainer import batches, memory, optim, rng
 from llamahome_tui.training.trainer.batches import Row
@@ -32,6 +31,20 @@ class Taken:
     applied: bool  # the optimiser moved the weights
     sound: bool  # loss and gradients were finite, or only too large for fp16's present scale
     data_s: float
+
+
+class StepTooLarge(Exception):
+    """A micro-batch of `rows` x `length` tokens does not fit in memory and may not be split any further.
+
+    `fitted` is the most tokens, with padding, that went through so far (0: none did).
+    """
+
+    def __init__(self, rows: int, length: int, fitted: int, said: str) -> None:
+        super().__init__(said)
+        self.rows = rows
+        self.length = length
+        self.fitted = fitted
+        self.said = said
 
 
 class Stepper:
@@ -73,7 +86,7 @@ class Stepper:
         """One step over these rows at this learning rate.
 
         Out of memory: the micro-batch limit is halved and the step is taken again from its beginning, so that its
-        gradient is what it would have been. Raises ResourceError when a single row does not fit.
+        gradient is what it would have been. Raises StepTooLarge when a single row does not fit.
         """
         started = time.perf_counter()
         rows = {i: self._rows[i] for i in indexes}
@@ -115,23 +128,9 @@ class Stepper:
     def _shrink(self, said: str) -> None:
         rows, length = self._in_work
         if not self._split_on_oom or rows <= 1:
-            raise ResourceError(
-                f"a micro-batch of {rows} x {length} tokens does not fit in memory: {said}",
-                hint=self._what_would_fit(rows, length),
-                code="training.out_of_memory",
-                data={"rows": rows, "length": length, "fitted_tokens": self._fitted},
-            )
+            raise StepTooLarge(rows, length, self._fitted, said)
         self.micro = self.micro.halved(rows, length)
         self._degraded(f"micro-batch at most {self.micro.limit} {self.micro.unit}", said)
-
-    def _what_would_fit(self, rows: int, length: int) -> str:
-        if rows > 1:
-            return "allow smaller micro-batches: llamahome --batch runs resume RUN --set recovery.oom=split"
-        fitting = min(self._fitted, length - 1) or length // 2
-        return (
-            f"rows of {fitting} tokens should fit: llamahome --batch runs resume RUN --set data.max_length={fitting} "
-            "(or training.gradient_checkpointing=true)"
-        )
 
     def _finish(self, loss: Any, indexes: Sequence[int], trained: int, rate: float) -> Taken:
         if self.scaler:

@@ -1,0 +1,228 @@
+"""Faults made for real inside a trainer: a full disk, too little memory, numbers that are not finite."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from llamahome_tui.jobs.journal import read
+from tests.forge import Forge
+from tests.integration.trainer_runs import Bench, adapter, checkpoint_steps, losses, of, show
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def forge() -> Iterator[Forge]:
+    with Forge() as forge:
+        yield forge
+
+
+@pytest.fixture(scope="module")
+def bench(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench.make(forge, tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def wide(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A model whose logits for a single row take more than what the process has left over anyway."""
+    return Bench.make(forge, tmp_path_factory.mktemp("wide"), vocabulary=20_000)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=False)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """Take all space but `leave` bytes."""
+    ballast = folder / "ballast"
+    status = os.statvfs(folder)
+    ballast.write_bytes(b"\1" * (status.f_bavail * status.f_frsize - leave))
+    return ballast
+
+
+SOON = "from llamahome_tui.training.trainer import loop; loop.SAVE_AGAIN_S = 0.05"
+
+
+def test_f16_disk_full_in_a_checkpoint(bench: Bench, small_disk: Path) -> None:
+    run = bench.run(
+        "full-disk", training={"max_steps": 400}, checkpoint={"every_steps": 40}, evaluation={"every_steps": 0}
+    )
+    run.checkpoints_dir.rmdir()
+    run.checkpoints_dir.symlink_to(small_disk)
+    trainer = bench.train(run, before=SOON)
+    while not checkpoint_steps(run):
+        assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
+        time.sleep(0.002)
+    first = checkpoint_steps(run)[0]
+    ballast = fill(small_disk, leave=20_000)
+    kept = {p.name: p.read_bytes() for p in (run.checkpoints_dir / f"step-{first}").iterdir()}
+    while not any("no room for a checkpoint" in e["message"] for e in of(list(read(run.events_path)), "warning")):
+        assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
+        time.sleep(0.002)
+    warned_at = of(list(read(run.events_path)), "warning")[0]["step"]
+    while max(losses(run)) < warned_at + 5:
+        time.sleep(0.002)  # training goes on
+    newest = run.checkpoints_dir / f"step-{checkpoint_steps(run)[-1]}"
+    assert newest.is_dir()
+    if newest.name == f"step-{first}":
+        assert {p.name: p.read_bytes() for p in newest.iterdir()} == kept
+    ballast.unlink()
+    assert trainer.wait() == 0
+    events = list(read(run.events_path))
+    saved = [e["step"] for e in of(events, "checkpoint")]
+    assert any(warned_at < step < 400 for step in saved), saved  # the save was tried again
+    assert events[-1]["reason"] == "completed" and checkpoint_steps(run)[-1] == 400
+    assert not list(run.checkpoints_dir.glob(".*"))
+
+
+def test_disk_full_at_the_end_fails_with_the_weights_kept_and_resumes(bench: Bench, small_disk: Path) -> None:
+    run = bench.run("full-end", evaluation={"every_steps": 0})
+    run.artifacts_dir.rmdir()
+    run.artifacts_dir.symlink_to(small_disk)
+    ballast = fill(small_disk, leave=4096)
+    assert bench.train(run).wait() == 1
+    error = of(list(read(run.events_path)), "error")[0]
+    assert error["code"] == "disk.full" and run.id in error["hint"]
+    assert checkpoint_steps(run)[-1] == 12
+    ballast.unlink()
+    events = bench.finish(run)
+    assert events[-1]["reason"] == "completed" and (run.artifacts_dir / "adapter").is_dir()
+
+
+def limited(extra_mib: int) -> str:
+    """Python that lets the process grow by so many MiB from the moment the first step begins."""
+    return f"""
+import resource
+from llamahome_tui.training.trainer.loop import Loop
+run = Loop.run
+def with_limit(self):
+    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + {extra_mib} * 2**20,) * 2)
+    return run(self)
+Loop.run = with_limit
+"""
+
+
+@pytest.fixture(scope="module")
+def large_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of about 400 tokens."""
+    path = tmp_path_factory.mktemp("large") / "rows.jsonl"
+    with path.open("w") as file:
+        for i in range(32):
+            said = "abcdefgh"[i % 8] * (350 + i)
+            chat = [{"role": "user", "content": "go"}, {"role": "assistant", "content": said}]
+            file.write(json.dumps({"messages": chat}) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_f18_out_of_memory_splits_the_micro_batch_in_the_same_step(
+    bench: Bench, large_rows: Path, dropout: float
+) -> None:
+    tables = {
+        "data": {"train": [str(large_rows)], "eval": 0},
+        "training": {"max_steps": 2, "global_batch": 32, "batch_size": 32},
+        "lora": {"dropout": dropout},
+    }
+    whole = bench.run("roomy", **tables)
+    bench.finish(whole)
+    run = bench.run("tight", **tables)
+    events = bench.finish(run, before=limited(2))
+    assert events[-1]["reason"] == "completed", show(events)
+    degraded = of(events, "degrade")
+    assert degraded and degraded[0]["step"] == 0 and "micro-batch at most" in degraded[0]["what"]
+    assert len(losses(run)) == 2
+    if dropout:
+        again = bench.run("tight-again", **tables)
+        bench.finish(again, before=limited(2))
+        if of(list(read(again.events_path)), "degrade")[-1]["what"] == degraded[-1]["what"]:
+            assert (losses(again), adapter(again)) == (losses(run), adapter(run))
+    else:
+        assert losses(run) == pytest.approx(losses(whole), rel=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["split", "fail"])
+def test_f18_at_one_sample_it_keeps_a_checkpoint_and_says_what_would_fit(
+    wide: Bench, large_rows: Path, policy: str
+) -> None:
+    run = wide.run(
+        "no-room",
+        data={"train": [str(large_rows)], "eval": 0},
+        training={"max_steps": 2, "global_batch": 32, "batch_size": 32},
+        recovery={"oom": policy},
+    )
+    assert wide.train(run, before=limited(3)).wait() == 1
+    events = list(read(run.events_path))
+    error = of(events, "error")[0]
+    assert error["code"] == "training.out_of_memory" and error["exception"] == "ResourceError" and error["step"] == 0
+    wanted = "recovery.oom=split" if policy == "fail" else "data.max_length="
+    assert wanted in error["hint"] and run.id in error["hint"]
+    assert events[-1]["reason"] == "failed"
+
+
+@pytest.fixture(scope="module")
+def poisoned(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with an infinite embedding for the character `~`: every row that has one gives a loss of NaN."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("poisoned") / "model"
+    shutil.copytree(bench.model, folder)
+    weights = load_file(folder / "model.safetensors")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    weights["model.embed_tokens.weight"][vocabulary["~"]] = torch.inf
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def rows_with(path: Path, *, bad: int, good: int) -> Path:
+    with path.open("w") as file:
+        for i in range(bad + good):
+            word = "~~" if i < bad else "abcdefgh"[i % 8] * 3
+            chat = [{"role": "user", "content": f"{word} {i}"}, {"role": "assistant", "content": "yes"}]
+            file.write(json.dumps({"messages": chat}) + "\n")
+    return path
+
+
+def test_f19_a_step_without_a_finite_loss_is_skipped_and_counted(bench: Bench, poisoned: Path, tmp_path: Path) -> None:
+    data = rows_with(tmp_path / "rows.jsonl", bad=1, good=23)
+    run = bench.run("one-nan", model={"id": str(poisoned)}, data={"train": [str(data)], "eval": 0})
+    events = bench.finish(run)
+    assert events[-1]["reason"] == "completed", show(events)
+    assert events[-1]["totals"]["skipped_steps"] == 2  # one row, two epochs of six steps
+    assert [e["message"].startswith("the loss is not finite") for e in of(events, "warning")] == [True, True]
+    found = losses(run)
+    assert [found[e["step"]] for e in of(events, "warning")] == [None, None]
+    assert sum(value is not None for value in found.values()) == 10
+
+
+def test_f19_too_many_in_a_row_fail_the_run(bench: Bench, poisoned: Path, tmp_path: Path) -> None:
+    data = rows_with(tmp_path / "rows.jsonl", bad=24, good=0)
+    run = bench.run("all-nan", model={"id": str(poisoned)}, data={"train": [str(data)], "eval": 0})
+    assert bench.train(run).wait() == 1
+    events = list(read(run.events_path))
+    error = of(events, "error")[0]
+    assert error["code"] == "training.not_finite" and error["step"] == 5 and "learning_rate" in error["hint"]
+    assert events[-1]["reason"] == "failed" and len(of(events, "warning")) == 5
+    assert not list(run.artifacts_dir.iterdir())
