@@ -8,7 +8,7 @@ _STRING_END = r"(?:\x07|\x1b\\|\x9c)"
 _SEQUENCES = re.compile(
     # Strings first (OSC, DCS, SOS, PM, APC), as their payload may look like anything. An unterminated one loses its
     # introducer only: the payload is then plain text, and a hostile row cannot hide what follows it.
-    rf"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*{_STRING_END}"
+    rf"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*+{_STRING_END}"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI
     r"|\x1b[ -/]*[0-~]"  # two and three byte sequences
 )

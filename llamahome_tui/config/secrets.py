@@ -20,9 +20,9 @@ _LOOKS_SECRET = re.compile(
     r"|\bwandb_v1_\w{20,}"
 )
 _AFTER_WORD = re.compile(
-    r"(?i)(\bbearer\s+|\bbasic\s+|\bauthorization\s*[:=]\s*(?:bearer\s+|basic\s+|token\s+)?"
+    r"(?i)(\bbearer\s+|\bbasic\s+|\bauthorization\s*[:=]\s*(?:(?:bearer|basic|token)\s+)?"
     r"|\b(?:[a-z0-9_-]*(?:token|api[_-]?key|apikey|secret|password|passwd))[\"']?\s*[:=]\s*[\"']?)"
-    r"(?!\[redacted\])([^\s\"',;&]{6,})"
+    r"(?!\[redacted\]|(?:bearer|basic|token)\s)([^\s\"',;&]{6,})"
 )
 _WANDB = re.compile(r"(?i)(wandb[^\n]{0,40}?)\b[0-9a-f]{40}\b")
 _IN_ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@")
