@@ -233,7 +233,7 @@ class _Reading:
     def _name(self) -> str:
         """A run's name from the spec file's: what is no letter, digit, dot, dash or underscore becomes a dash."""
         stem = "" if self.source.startswith("<") else Path(self.source).stem
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("-._")[:64]
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64]
         return name if NAME.fullmatch(name) else "run"
 
     def _required(self, values: Mapping[str, Any], flat: Mapping[str, Any]) -> None:
