@@ -121,7 +121,7 @@ class JournalWriter:
 
     def _still_there(self) -> bool:
         try:
-            there = os.stat(self.path, follow_symlinks=False)
+            there = self.path.stat(follow_symlinks=False)
         except OSError:
             return False
         mine = os.fstat(self._fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal as signals
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -96,6 +96,7 @@ class Story:
     end: Record | None
     error: Record | None
     events_bytes: int
+    caretaker: int | None  # pid of the supervisor that started or adopted it
 
     @property
     def attempt(self) -> int:
@@ -126,16 +127,16 @@ class Story:
 def tell(run: Run) -> Story:
     """The newest attempt, read from the ends of both journals; how long these are does not matter."""
     spawn = exit_ = stall = None
-    adopted = False
+    adopted: Record | None = None
     for record in reversed(tail(run.supervisor_path, 16, {"spawn", "adopt", "exit", "stall"})):
         if record["type"] == "spawn":
             spawn = record
             break
         if record["type"] == "adopt":
-            adopted = True
+            adopted = adopted or record
         elif record["type"] == "stall":
             stall = stall or record
-        elif not adopted:  # an exit before an adoption was that of an earlier attempt
+        elif adopted is None:  # an exit before an adoption was that of an earlier attempt
             exit_ = exit_ or record
     if spawn is None and (exit_ is not None or stall is not None):
         spawn = next(iter(tail(run.supervisor_path, 1, {"spawn"})), None)
@@ -155,7 +156,11 @@ def tell(run: Run) -> Story:
         found.update(
             (record["type"], record) for record in head(run.events_path, 8, begun) if record["type"] == "start"
         )
-    return Story(spawn, exit_, stall, found.get("start"), found.get("end"), found.get("error"), size)
+    caretaker = (adopted or spawn or {}).get("supervisor")
+    return Story(
+        spawn, exit_, stall, found.get("start"), found.get("end"), found.get("error"), size,
+        caretaker if isinstance(caretaker, int) else None,
+    )  # fmt: skip
 
 
 def derive(run: Run) -> Derived:
@@ -205,6 +210,9 @@ def _between(run: Run, story: Story, supervisor: int) -> Derived:
     """A supervisor without a trainer: it waits, starts one, or has just seen one go."""
     if resume_waits(run, story) or story.spawn is None:
         return Derived(Status.QUEUED, story.attempt, supervisor_pid=supervisor, reason="it waits for its devices")
+    if story.caretaker not in (None, supervisor):
+        # It has only just come, perhaps to sweep: what it finds is as if nobody were there.
+        return replace(_alone(run, story), supervisor_pid=supervisor, adoptable=False)
     if story.exit is not None:
         if story.retry_due:
             stopped = control.stop_requested(run) is not None

@@ -296,7 +296,8 @@ class Supervisor:
         self._ledger.write("exit", attempt=trainer.attempt, pid=trainer.process.pid, **how, **about)
         if verdict.again:
             return self._again(trainer.attempt + 1, verdict)
-        self._ledger.ended(bool(about["stop"]), "the run has ended")
+        # A trainer that came to its end has answered for itself; what is open now came too late.
+        self._ledger.ended(bool(about["stop"]) and story.end is None, "the run has ended")
         return None
 
     def _judge(self, story: Story, death: Death) -> tuple[retries.Verdict, dict[str, Any]]:

@@ -180,6 +180,17 @@ def test_between_death_and_verdict_it_is_neither_running_nor_ended(stage: Stage)
     assert stage.status is Status.STOPPING
 
 
+def test_a_supervisor_that_has_only_come_to_sweep_changes_nothing(stage: Stage) -> None:
+    stage.spawn(supervisor=999_998)
+    stage.start()
+    assert stage.status is Status.LOST
+    pid = stage.hold(stage.run.supervisor_lock)
+    found = derive(stage.run)
+    assert (found.status, found.supervisor_pid, found.adoptable) == (Status.LOST, pid, False)
+    stage.supervisor("adopt", attempt=1, supervisor=pid)
+    assert stage.status is Status.STOPPING
+
+
 def test_exit_zero_alone_is_no_success(stage: Stage) -> None:
     stage.spawn()
     stage.start()
