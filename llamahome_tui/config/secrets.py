@@ -5,32 +5,47 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 REDACTED = "[redacted]"
-_SECRET_NAME = re.compile(r"(?:^|_)(?:TOKEN|KEY|KEYS|SECRET|SECRETS|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|PAT)$")
-_NOT_SECRET = frozenset({"HF_TOKEN_PATH", "SSH_AUTH_SOCK"})
+_SECRET_ENDINGS = frozenset(
+    "TOKEN KEY KEYS SECRET SECRETS PASSWORD PASSWD PASSPHRASE CREDENTIAL CREDENTIALS PAT".split()  # noqa: SIM905
+)
 _SHORTEST = 6  # a value shorter than this would redact half of every text
 
-_LOOKS_SECRET = re.compile(
-    r"\b(?:hf|api_org)_[A-Za-z0-9]{8,}"  # Hugging Face
-    r"|\bsk-[A-Za-z0-9_-]{12,}"  # OpenAI, Anthropic and their kin
-    r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}"
-    r"|\bglpat-[\w-]{16,}|\bxox[abprs]-[\w-]{10,}|\bAKIA[0-9A-Z]{16}\b"
-    r"|\bwandb_v1_\w{20,}"
+# (what must stand in the lower-case text, pattern, replacement): the first is there for speed, as most text has none of
+# them, and patterns are compiled when one is met.
+_PATTERNS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (
+        ("hf_", "api_org_", "sk-", "gh", "glpat-", "xox", "akia", "wandb_v1_"),
+        (
+            r"\b(?:hf|api_org)_[A-Za-z0-9]{8,}"  # Hugging Face
+            r"|\bsk-[A-Za-z0-9_-]{12,}"  # OpenAI, Anthropic and their kin
+            r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}"
+            r"|\bglpat-[\w-]{16,}|\bxox[abprs]-[\w-]{10,}|\bAKIA[0-9A-Z]{16}\b"
+            r"|\bwandb_v1_\w{20,}"
+        ),
+        REDACTED,
+    ),
+    (
+        ("bearer", "basic", "authorization", "token", "key", "secret", "passw"),
+        (
+            r"(?i)(\bbearer\s+|\bbasic\s+|\bauthorization\s*[:=]\s*(?:(?:bearer|basic|token)\s+)?"
+            r"|\b(?:[a-z0-9_-]*(?:token|api[_-]?key|apikey|secret|password|passwd))[\"']?\s*[:=]\s*[\"']?)"
+            r"(?!\[redacted\]|(?:bearer|basic|token)\s)([^\s\"',;&]{6,})"
+        ),
+        rf"\1{REDACTED}",
+    ),
+    (("wandb",), r"(?i)(wandb[^\n]{0,40}?)\b[0-9a-f]{40}\b", rf"\1{REDACTED}"),
+    (("://",), r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@", rf"\1{REDACTED}@"),
 )
-_AFTER_WORD = re.compile(
-    r"(?i)(\bbearer\s+|\bbasic\s+|\bauthorization\s*[:=]\s*(?:(?:bearer|basic|token)\s+)?"
-    r"|\b(?:[a-z0-9_-]*(?:token|api[_-]?key|apikey|secret|password|passwd))[\"']?\s*[:=]\s*[\"']?)"
-    r"(?!\[redacted\]|(?:bearer|basic|token)\s)([^\s\"',;&]{6,})"
-)
-_WANDB = re.compile(r"(?i)(wandb[^\n]{0,40}?)\b[0-9a-f]{40}\b")
-_IN_ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@")
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable of this name holds a secret: it ends in TOKEN, KEY, SECRET, PASSWORD or their kin."""
-    return name.upper() not in _NOT_SECRET and _SECRET_NAME.search(name.upper()) is not None
+    name = name.upper()
+    return name.rpartition("_")[2] in _SECRET_ENDINGS or name.endswith(("TOKEN", "APIKEY", "SECRET", "PASSWORD"))
 
 
 def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -48,10 +63,16 @@ def redact(text: str, values: tuple[str, ...] | None = None) -> str:
     for value in secret_values(os.environ) if values is None else values:
         if value in text:
             text = text.replace(value, REDACTED)
-    text = _LOOKS_SECRET.sub(REDACTED, text)
-    text = _AFTER_WORD.sub(rf"\1{REDACTED}", text)
-    text = _WANDB.sub(rf"\1{REDACTED}", text)
-    return _IN_ADDRESS.sub(rf"\1{REDACTED}@", text)
+    lower = text.lower()
+    for signs, pattern, replacement in _PATTERNS:
+        if any(sign in lower for sign in signs):
+            text = _compiled(pattern).sub(replacement, text)
+    return text
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
 
 
 def strip_secrets(environ: Mapping[str, str]) -> dict[str, str]:
