@@ -55,7 +55,8 @@ def clean_environ(home: Path) -> dict[str, str]:
     """This process's environment without anything that could lead a test to the real home, and with one of its own."""
     foreign = ("LLAMAHOME_", "HF_", "XDG_", "HUGGING", "TRANSFORMERS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    kept.pop("NO_COLOR", None)
+    for name in ("NO_COLOR", "PYTHONDONTWRITEBYTECODE"):  # children start as a user's would: from compiled modules
+        kept.pop(name, None)
     return {
         **kept,
         "LLAMAHOME_HOME": str(home),
