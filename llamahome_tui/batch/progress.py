@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -36,7 +36,7 @@ class ProgressLine:
             self._stream.flush()
             return
         bar = "" if share is None else f"[{'#' * round(_BAR * min(1.0, share)):.<{_BAR}}] "
-        line = (bar + percent + text)[: max(20, shutil.get_terminal_size().columns - 1)]
+        line = (bar + percent + text)[: max(20, _columns() - 1)]
         self._stream.write("\r" + line + " " * (self._painted - len(line)))
         self._stream.flush()
         self._painted = len(line)
@@ -48,3 +48,10 @@ class ProgressLine:
             self._stream.flush()
             self._painted = 0
             self._shown_at = None
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns
+    except OSError:
+        return 80

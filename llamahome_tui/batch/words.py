@@ -136,7 +136,9 @@ def _read_arguments(operation: Operation, words: Sequence[str], rest: Sequence[s
             hint=f"as in: {operation.example}" if operation.example else _see(operation),
         )
     marked = [_DASHED + w if len(w) > 1 and w[0] == "-" and w[1] != "-" else w for w in words]
-    found = vars(build_parser(operation).parse_intermixed_args(marked))
+    parser = build_parser(operation)
+    parser.usage = operation.name  # argparse would lay out the whole usage first, for messages that `error` replaces
+    found = vars(parser.parse_intermixed_args(marked))
     flags = {flag.removeprefix("--").replace("-", "_"): False for flag, _ in COMMON}
     flags.update({name: found.pop(name) for name in list(found) if name in flags})
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
