@@ -214,12 +214,14 @@ class Loop:
             self.child.emit("sample", step=self.counters.step, prompt=text, text=written[0])
 
     def _poll(self) -> None:
+        """Between the batches of an evaluation: leave when asked to, and show that it goes on."""
         if self.child.stopping or self.child.pausing:
             raise Interrupted
+        self._report.alive()
 
     def _obey(self, request: Request) -> None:
         if request.op == "save":
-            self._save()
+            self._save(asked=True)
             self._answer(request, self._saved_at_step == self.counters.step, "the disk is full")
         elif request.op == "eval":
             self._evaluate_now(request)
@@ -256,7 +258,7 @@ class Loop:
             return
         before, self.counters.peak_rate = self.counters.peak_rate, rate
         self.child.answer(request, "applied", f"the schedule's peak was {before:g}")
-        self._save()  # what was answered must outlive a kill
+        self._save(asked=True)  # what was answered must outlive a kill
 
     def _save_is_due(self) -> bool:
         step, wanted = self.counters.step, self.spec.checkpoint
@@ -270,10 +272,13 @@ class Loop:
         by_time = wanted.every_minutes > 0 and time.monotonic() - self._saved_at >= 60 * wanted.every_minutes
         return self._save_due or by_steps or by_time
 
-    def _save(self, why: str = "") -> None:
-        """Write a checkpoint unless this step has one; a full disk is a warning, and the earlier ones stay."""
+    def _save(self, why: str = "", *, asked: bool = False) -> None:
+        """Write a checkpoint unless this step has one; a full disk is a warning, and the earlier ones stay.
+
+        Before the first step there is nothing worth keeping, unless someone asked for it.
+        """
         counters, run = self.counters, self.child.run
-        if counters.step == self._saved_at_step or counters.step == 0:
+        if counters.step == self._saved_at_step or (counters.step == 0 and not asked):
             return
         self.child.emit("phase", phase="save", step=counters.step)
         counters.elapsed_s = self.elapsed_s

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from llamahome_tui.data.prepare import Prepared, prepare
 from llamahome_tui.data.template import ChatTemplate, RenderError
 from llamahome_tui.errors import DataError, ResourceError, SpecError
 from llamahome_tui.jobs.child import Child
+from llamahome_tui.jobs.journal import tail
 from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
@@ -39,6 +41,8 @@ SETTLED = (  # keys whose value is in the counters from the first step on
     "data.max_length",
     "evaluation.patience",
 )
+ALIVE_S = 5.0  # between two signs of life while data are prepared
+JOURNAL_BYTES = 64 << 20  # of the journal's end that is searched for earlier splits
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -58,8 +62,8 @@ def train(child: Child, places: Places) -> int:
         child.emit("warning", message=message)
 
     child.emit("phase", phase="data")
-    located = locate(spec.model.id, places, RunStore(places))
-    data = prepare(spec, located.path, places.prepared, now=created_at(child))
+    located = find_model(spec, places)
+    data = prepare(spec, located.path, places.prepared, data_progress(child), now=created_at(child))
     for said in data.warnings:
         warn(said)
     lengths: list[int] = data.train.lengths.tolist()
@@ -146,13 +150,17 @@ def refuse_unsupported(spec: Spec) -> None:
 def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings: Mapping[str, Any]) -> None:
     """The `start` event: from which step, and whether what follows is what would have followed anyway."""
     reasons: list[str] = []
+    from_step = resumed.step if resumed else 0
     if resumed:
         before = resumed.notes
         reasons = exactness.differences(before["surroundings"], surroundings, before["spec"], spec)
         if changed := exactness.changed_files(before["data"]):
             reasons.append(f"data changed: {', '.join(changed)}")
+    split = tail(child.run.events_path, 1, {"degrade"}, limit_bytes=JOURNAL_BYTES)
+    if split and split[0].get("step", 0) >= from_step:
+        reasons.append("memory ran out after that step, and may not at the same place again")
     child.start(
-        resumed.step if resumed else 0,
+        from_step,
         not reasons,
         "; ".join(reasons),
         versions=surroundings["versions"],
@@ -160,6 +168,25 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
         threads=surroundings["threads"],
         spec_hash=spec.digest(),
     )
+
+
+def data_progress(child: Child) -> Callable[[int, int], None]:
+    """Says every few seconds how many bytes of data are prepared, so that large data do not look like a stall."""
+    said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= ALIVE_S:
+            said = time.monotonic()
+            child.emit("phase", phase="data", done=done, total=total)
+
+    return progress
+
+
+def find_model(spec: Spec, places: Places) -> Located:
+    """The model's folder; `train start` has pinned branches to commits and names of runs to ids."""
+    name, revision = spec.model.id, spec.model.revision
+    return locate(name if revision == "main" or "@" in name else f"{name}@{revision}", places, RunStore(places))
 
 
 def created_at(child: Child) -> datetime:

@@ -12,6 +12,7 @@ from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.step import Taken
 
 PROGRESS_S = 0.25
+ALIVE_S = 5.0
 RECENT = 50  # steps the remaining time is estimated from
 
 
@@ -39,13 +40,18 @@ class Report:
         self._rows += taken.rows
         now = time.monotonic()
         if now - self._progress_at >= PROGRESS_S or self._counters.step == self._total:
-            self._progress_at = now
             self.progress()
         if self._counters.step % self._log_every == 0 or self._counters.step in (1, self._total):
             self._metrics(taken, rate, peak())
 
+    def alive(self) -> None:
+        """Repeat the progress now and then while no step is taken: a long evaluation is no stall."""
+        if time.monotonic() - self._progress_at >= ALIVE_S:
+            self.progress()
+
     def progress(self) -> None:
         """Say where the run is now."""
+        self._progress_at = time.monotonic()
         step = self._counters.step
         mean = sum(self._durations) / len(self._durations) if self._durations else None
         self._emit(
