@@ -23,6 +23,10 @@ from llamahome_tui.jobs.store import Run
 EPOCH = 1_790_000_000.0  # 2026-09-21 14:13:20 UTC: when the runs of these tests began
 
 
+# The monotonic clock of these journals lies ahead of any real one, so that nothing counts down while a test looks.
+MONO = 4_000_000_000.0
+
+
 class Writer:
     """Appends records at times the caller gives: the journal's own `t` and `mono` follow the given clock."""
 
@@ -34,7 +38,7 @@ class Writer:
     def at(self, after: float, type: str, **fields: Any) -> None:
         """One record `after` seconds after the run began."""
         self.now = self._begun + after
-        with mock.patch("time.time", lambda: self.now), mock.patch("time.monotonic", lambda: 1000.0 + after):
+        with mock.patch("time.time", lambda: self.now), mock.patch("time.monotonic", lambda: MONO + after):
             self._journal.append(type, **fields)
 
     def close(self) -> None:
@@ -62,7 +66,7 @@ def make_run(
     folder = state / "runs" / f"{stamp}-{name}"
     for sub in ("control", "checkpoints", "artifacts"):
         (folder / sub).mkdir(parents=True)
-    (state / "locks").mkdir(exist_ok=True)
+    (state / "locks").mkdir(parents=True, exist_ok=True)
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun))
     job: dict[str, Any] = {
         "v": 1,
@@ -136,6 +140,16 @@ assert all(lock.acquire() for lock in locks)
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+@contextmanager
+def live_run(state: Path, name: str, *, supervised: bool = True, **more: Any) -> Iterator[Run]:
+    """A run whose processes are alive: another process holds its locks and is named in its journals."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(more.get("begun", EPOCH)))
+    (state / "locks").mkdir(parents=True, exist_ok=True)
+    locks = [state / "locks" / f"{stamp}-{name}.{kind}" for kind in ("trainer", "supervisor")[: 2 if supervised else 1]]
+    with hold(*locks) as identity:
+        yield make_run(state, name, end="", identity=identity, **more)
 
 
 @contextmanager

@@ -202,8 +202,16 @@ class LlamaHomeApp(App[int]):
         self.notify(clean(text, limit=600, keep_newlines=True), severity=severity, markup=False)  # type: ignore[arg-type]  # a str of the Literal's words
 
     def report(self, error: LlamaHomeError) -> None:
-        """Show a failure as one toast that ends in its hint."""
-        self.toast(error.message + (f"\n{error.hint}" if error.hint else ""), Level.ERROR)
+        """Show a failure as one toast that ends in its hint; one with many mistakes opens as a sheet."""
+        rows = [row for key in ("errors", "bad") for row in error.data.get(key) or () if isinstance(row, Mapping)]
+        if len(rows) < 2 and error.message.count("\n") < 3:
+            self.toast(error.message + (f"\n{error.hint}" if error.hint else ""), Level.ERROR)
+            return
+        from llamahome_tui.tui.widgets.sheet import Sheet
+
+        lines = [(line, "bad") for line in error.message.splitlines()]
+        places = [(_mistake(row), "") for row in rows if str(row.get("reason")) not in error.message]
+        self.push_screen(Sheet("This does not work yet", [*lines, ("", ""), *places, ("", ""), (error.hint, "dim")]))
 
     def fault(self, error: BaseException, where: str) -> LlamaHomeError:
         """Write a fault of our own to error.log, without the values of variables, and give what to tell people."""
@@ -282,6 +290,14 @@ class LlamaHomeApp(App[int]):
 
     def _print_error_renderables(self) -> None:
         self._exit_renderables.clear()
+
+
+def _mistake(row: Mapping[str, Any]) -> str:
+    """`spec.toml:12: training.epohs: unknown key; did you mean training.epochs?`."""
+    place = ":".join(str(row[key]) for key in ("file", "line") if row.get(key) not in (None, "", 0))
+    what = " ".join(str(row[key]) for key in ("key", "field") if row.get(key) not in (None, ""))
+    nearest = f"; did you mean {row['nearest']}?" if row.get("nearest") else ""
+    return ": ".join(part for part in (place, what, str(row.get("reason", ""))) if part) + nearest
 
 
 def run(screen: str, run_id: str, theme: str, context: Context, problems: Sequence[Mapping[str, Any]] = ()) -> int:

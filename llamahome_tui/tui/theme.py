@@ -84,7 +84,8 @@ def read(path: Path) -> Theme:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _bad(path, str(error)) from None
+        last = f"at line {text.count(chr(10)) + 1}"
+        raise _bad(path, str(error).replace("at end of document", last)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _bad(path, f"cannot be read ({error})") from None
     colours = table.get("colors")

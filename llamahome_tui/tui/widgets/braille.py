@@ -9,6 +9,7 @@ from dataclasses import dataclass
 # Bit of each dot in a braille character, by row and column.
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _MARKS = "*o+"
+_MOST = 1e30  # a loss beyond this is no measurement; differences of such numbers overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def label(value: float) -> str:
     size = abs(value)
     if size == 0:
         return "0"
-    if size < 0.001:
+    if size < 0.001 or size >= 1e12:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     if size >= 1e9:
@@ -54,17 +55,22 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     return found[:count] or [low]
 
 
+def drawable(y: float) -> bool:
+    """Whether y is a number that a plot can have a place for; any other is a gap."""
+    return math.isfinite(y) and abs(y) <= _MOST
+
+
 def bounds(curves: Sequence[Curve]) -> tuple[float, float, float, float] | None:
     """Smallest and largest x and y of all finite points, or None when there are none."""
-    points = [(x, y) for curve in curves for x, y in zip(curve.xs, curve.ys, strict=True) if math.isfinite(y)]
+    points = [(x, y) for curve in curves for x, y in zip(curve.xs, curve.ys, strict=True) if drawable(y)]
     if not points:
         return None
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     left, right, low, high = min(xs), max(xs), min(ys), max(ys)
     if right <= left:
         left, right = left - 0.5, left + 0.5
-    if high <= low:
-        pad = abs(low) * 0.05 or 0.5
+    if high - low <= max(abs(low), abs(high)) * 1e-9 + 1e-30:
+        pad = abs(low) * 0.05 if abs(low) > 1e-29 else 0.5
         low, high = low - pad, high + pad
     return left, right, low, high
 
@@ -141,7 +147,7 @@ class _Grid:
         now: list[int] | None = None  # x, min, max, first, last
         joined, gap = False, True
         for x, y in zip(curve.xs, curve.ys, strict=True):
-            if not math.isfinite(y):
+            if not drawable(y):
                 gap = True
                 continue
             dot_x, dot_y = round((x - left) * x_scale), round((high - y) * y_scale)

@@ -91,19 +91,21 @@ class Story:
     def _measure(self, record: Mapping[str, Any]) -> None:
         match record.get("type"):
             case "start":
-                self._attempt = int(record.get("attempt") or 1)
+                self._attempt = int(_number(record.get("attempt")) or 1)
                 for trace in self._traces.values():
-                    trace.cut(float(record.get("from_step") or 0))
+                    trace.cut(_number(record.get("from_step")) or 0.0)
                 if isinstance(record.get("steps"), int):
                     self._standing.steps = record["steps"]
             case "phase":
                 self._phase = str(record.get("phase") or "")
             case "progress":
-                epoch = record.get("epoch")
-                self._epoch = float(epoch) if isinstance(epoch, int | float) else self._epoch
+                epoch = _number(record.get("epoch"))
+                self._epoch = self._epoch if epoch is None else epoch
             case "metrics":
                 found = numbers(record)
-                step = float(record.get("step") or 0)
+                step = _number(record.get("step"))
+                if step is None:
+                    return
                 for name, trace in self._traces.items():
                     if name in record:
                         trace.add(step, found.get(name))
@@ -112,8 +114,7 @@ class Story:
                 self._phase = ""
 
     def _event(self, source: str, record: Mapping[str, Any], said: str) -> None:
-        t = record.get("t")
-        at = float(t) if isinstance(t, int | float) else 0.0
+        at = _number(record.get("t")) or 0.0
         kind = str(record.get("type"))
         tone = _TONES.get(kind, "")
         if kind == "end":
@@ -147,3 +148,7 @@ class Story:
             records=self._records,
             missing=self._missing,
         )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
