@@ -10,30 +10,40 @@ from typing import Final
 from llamahome_tui.jobs.records import MAX_LINE, Record, parse, parse_any
 
 _BLOCK: Final = 1 << 16
+_FIRST_BLOCK: Final = 1 << 12  # a look at the end seldom needs more
 
 
 def read(path: Path, after_seq: int = 0) -> Iterator[Record]:
     """All whole records after `after_seq`, oldest first; a journal that is not there is an empty one."""
     reader = JournalReader(path, _offset_of(path, after_seq) if after_seq else 0)
-    while batch := reader.poll():
+    while batch := reader.poll(4 * _BLOCK):
         yield from (record for record in batch if record["seq"] > after_seq)
 
 
 def tail(
-    path: Path, count: int, types: Collection[str] | None = None, *, limit_bytes: int | None = None
+    path: Path,
+    count: int,
+    types: Collection[str] | None = None,
+    *,
+    limit_bytes: int | None = None,
+    limit_lines: int | None = None,
 ) -> list[Record]:
     """The newest `count` records (of these `types`), oldest first, read from the end of the file.
 
-    `limit_bytes` bounds how much of the file's end is looked at.
+    `limit_bytes` and `limit_lines` bound how much of the file's end is looked at.
     """
     marks = None if types is None else [b'"%s"' % name.encode() for name in types]
     found: list[Record] = []
-    for line in _lines_backwards(path, limit_bytes):
-        if len(found) >= count:
+    for looked_at, line in enumerate(_lines_backwards(path, limit_bytes)):
+        if len(found) >= count or looked_at == limit_lines:
             break
         # Parsing is what costs: a line that does not even contain the word is passed over.
-        if marks is not None and not any(mark in line for mark in marks):
-            continue
+        if marks is not None:
+            for mark in marks:  # not any(): this loop is what a list of runs waits for
+                if mark in line:
+                    break
+            else:
+                continue
         record = parse(line)
         if record is not None and (types is None or record["type"] in types):
             found.append(record)
@@ -48,7 +58,9 @@ def head(path: Path, count: int, offset: int = 0) -> list[Record]:
     except FileNotFoundError:
         return []
     try:
-        lines = os.pread(fd, _BLOCK, offset).split(b"\n")[:-1]
+        lines = os.pread(fd, _FIRST_BLOCK, offset).split(b"\n")[:-1]
+        if len(lines) < count:
+            lines = os.pread(fd, _BLOCK, offset).split(b"\n")[:-1]
     finally:
         os.close(fd)
     return [record for record in map(parse, lines[: 2 * count]) if record is not None][:count]
@@ -76,8 +88,10 @@ def _lines_backwards(path: Path, limit_bytes: int | None = None) -> Iterator[byt
         held = 0
         ended = False  # a newline to the right of the pieces has been seen
         too_long = False
+        look = _FIRST_BLOCK
         while position > floor:
-            size = min(_BLOCK, position - floor)
+            size = min(look, position - floor)
+            look = _BLOCK
             position -= size
             block = os.pread(fd, size, position)
             parts = block.split(b"\n")
@@ -198,7 +212,7 @@ class JournalReader:
 
     def _read(self, fd: int, max_bytes: int) -> list[Record]:
         records: list[Record] = []
-        budget = max(max_bytes, MAX_LINE + 1)
+        budget = max_bytes
         while budget > 0 or not records:
             chunk = os.pread(fd, 4 * _BLOCK, self._offset)
             end = chunk.rfind(b"\n")

@@ -12,6 +12,7 @@ Record: TypeAlias = dict[str, Any]
 VERSION: Final = 1
 MAX_LINE: Final = 1 << 20  # bytes of a record with its newline
 
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
 _decoder = json.JSONDecoder(parse_constant=lambda _name: None)
 
 
@@ -38,9 +39,9 @@ def parse_any(line: bytes) -> Record | None:
 def encode(record: Record) -> bytes:
     """The line of a record. Non-finite numbers become null, and what is too long is cut and marked."""
     try:
-        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+        text = _encoder.encode(record)
     except ValueError:
-        text = json.dumps(_finite(record), ensure_ascii=False, separators=(",", ":"), default=str)
+        text = _encoder.encode(_finite(record))
     line = text.encode("utf-8", "replace") + b"\n"
     return line if len(line) <= MAX_LINE else encode(_shortened(record))
 
