@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +102,7 @@ def journal_line(source: str, record: Mapping[str, Any]) -> str:
     """A record as one line of `runs events`: time, source, number, type and its fields."""
     t = _number(record.get("t"))
     known = {"v", "seq", "t", "mono", "type"}
-    rest = " ".join(f"{k}={_short(v)}" for k, v in record.items() if k not in known)
+    rest = " ".join(f"{k}={_short(v)}" for k, v in record.items() if k not in known and v not in (None, ""))
     text = f"{utc(t) if t is not None else '-'} {source} {record.get('seq', '-')} {record.get('type', '?')} {rest}"
     return clean(text.rstrip(), limit=2000)
 
@@ -116,8 +117,8 @@ def numbers(record: Mapping[str, Any]) -> dict[str, float]:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = str(value)
-    return f'"{text}"' if " " in text else text
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return f'"{text}"' if " " in text and isinstance(value, str) else text
 
 
 def _number(value: Any) -> float | None:
