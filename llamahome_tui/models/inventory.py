@@ -13,7 +13,7 @@ from llamahome_tui.demo.paths import demo_model_dir
 from llamahome_tui.errors import LlamaHomeError
 from llamahome_tui.models import hub_cache
 from llamahome_tui.models.folder import check, read_json
-from llamahome_tui.models.locate import registered_folders
+from llamahome_tui.models.locate import named_models
 
 if TYPE_CHECKING:
     from llamahome_tui.config.places import Places
@@ -63,7 +63,7 @@ def list_models(places: Places, store: RunStore | None = None) -> list[Model]:
     """Every model here, by id; the embedded one last. Raises ConfigError only, for a models.toml that is no TOML."""
     users = _users(store)
     found = [*_from_hub_cache(places.hub_cache, users)]
-    found += [_from_folder(name, path, users) for name, path in registered_folders(places).items()]
+    found += [_from_folder(name, path, users) for name, path in _named_folders(places)]
     found.sort(key=lambda model: (model.id.lower(), model.revision or ""))
     return [*found, _from_folder("demo", demo_model_dir(), users)]
 
@@ -86,6 +86,15 @@ def files_of(model: Model) -> list[File]:
 def describe_folder(model_id: str, path: Path, store: RunStore | None = None) -> Model:
     """A folder that stands in no list, described as the listed ones are."""
     return _from_folder(model_id, path, _users(store))
+
+
+def _named_folders(places: Places) -> Iterator[tuple[str, Path]]:
+    """Names of models.toml with their folders: NAME, or NAME@VERSION for each version. Hub ids stand in the cache."""
+    for name, model in named_models(places).items():
+        for version in model.versions or ("",):
+            target = model.target(version)
+            if target is not None and target[1]:
+                yield (f"{name}@{version}" if version else name), Path(target[0]).expanduser()
 
 
 def _from_hub_cache(cache: Path, users: Mapping[str, list[str]]) -> Iterator[Model]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamahome_tui.config.models_file import NamedModel, read_models_file
 from llamahome_tui.demo.paths import demo_model_dir
 from llamahome_tui.errors import ConfigError, LlamaHomeError, ModelError, NotFoundError
 from llamahome_tui.models import hub_cache
@@ -62,33 +62,42 @@ def _locate(
     path = _as_folder(model_id, folder)
     if path is not None:
         return _checked(Located(path, str(path)))
-    registered = registered_folders(places).get(model_id)
-    if registered is not None:
-        return _checked(Located(registered, model_id))
+    named = _named(model_id, places)
+    if named is not None:
+        return named
     run = _as_run(model_id, store)
     if run is not None:
         return _of_run(run, places, store, checkpoint, depth)
     return _in_hub_cache(model_id, places)
 
 
-def registered_folders(places: Places) -> Mapping[str, Path]:
-    """Folders that models.toml names: `[models.NAME]` with `path`. Raises ConfigError for a file that is no TOML."""
-    try:
-        with places.models_file.open("rb") as file:
-            table = tomllib.load(file).get("models", {})
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
+def named_models(places: Places) -> Mapping[str, NamedModel]:
+    """The models that models.toml names. Raises ConfigError with every mistake of that file."""
+    named, mistakes = read_models_file(places.models_file)
+    if mistakes:
         raise ConfigError(
-            f"{places.models_file}: {error}", hint="repair it, then: llamahome --batch config validate"
-        ) from None
-    if not isinstance(table, dict):
-        return {}
-    return {
-        name: (places.config / Path(entry["path"]).expanduser())
-        for name, entry in table.items()
-        if isinstance(entry, dict) and isinstance(entry.get("path"), str)
-    }
+            "\n".join(str(mistake) for mistake in mistakes),
+            hint="repair it, then: llamahome --batch config validate",
+            data={"errors": [mistake.as_dict() for mistake in mistakes]},
+        )
+    return named
+
+
+def _named(text: str, places: Places) -> Located | None:
+    """What models.toml means by NAME or NAME@VERSION; None where it names no such model."""
+    name, _, version = text.partition("@")
+    model = named_models(places).get(name)
+    if model is None:
+        return None
+    target = model.target(version)
+    if target is None:
+        known = ", ".join(model.versions) or "none"
+        raise _absent(text, f"{places.models_file} names {name}, but not its version {version!r} (versions: {known})")
+    place, is_folder = target
+    if not is_folder:
+        return _in_hub_cache(place, places)
+    path = Path(place).expanduser()
+    return _checked(Located(path, str(path)))
 
 
 def _as_folder(text: str, folder: Path | None) -> Path | None:

@@ -9,7 +9,7 @@ import pytest
 
 from llamahome_tui.config.places import Places
 from llamahome_tui.demo.paths import demo_model_dir
-from llamahome_tui.errors import IntegrityError, LlamaHomeError, ModelError, NotFoundError, UsageError
+from llamahome_tui.errors import ConfigError, IntegrityError, LlamaHomeError, ModelError, NotFoundError, UsageError
 from llamahome_tui.jobs.recovery import write_complete
 from llamahome_tui.jobs.store import Run, RunStore
 from llamahome_tui.models.locate import locate
@@ -39,11 +39,23 @@ def test_a_folder_by_path_and_by_name(places: Places, tmp_path: Path) -> None:
     assert locate("./mine", places, folder=tmp_path).path == made
 
 
-def test_a_registered_folder(places: Places, tmp_path: Path) -> None:
-    made = disk.folder(tmp_path / "mine")
-    places.models_file.write_text(f'[models.pet]\npath = "{made}"\n')
-    located = locate("pet", places)
-    assert (located.id, located.path) == ("pet", made)
+def test_models_that_models_toml_names(places: Places, tmp_path: Path) -> None:
+    one, two = disk.folder(tmp_path / "mine-1b"), disk.folder(tmp_path / "mine-3b")
+    snapshot = disk.cached(places.hub_cache, "org/tiny")
+    places.models_file.write_text(
+        f'[models.pet]\npath = "{one}"\n[models.mine]\npath = "{tmp_path}/mine-{{version}}"\n'
+        'versions = ["1b", "3b"]\ndefault_version = "1b"\n[models.hub]\nid = "org/tiny"\n'
+    )
+    assert locate("pet", places).path == one
+    assert locate("mine", places).path == one
+    assert locate("mine@3b", places).path == two
+    assert locate("hub", places).path == snapshot
+    with pytest.raises(NotFoundError, match="not its version '7b'"):
+        locate("mine@7b", places)
+    places.models_file.write_text("[models.pet]\npth = 3\n[models.b]\n")
+    with pytest.raises(ConfigError, match="pth") as caught:
+        locate("pet", places)
+    assert len(caught.value.data["errors"]) >= 2
 
 
 def test_hub_ids_with_and_without_revision(places: Places) -> None:
