@@ -6,7 +6,6 @@ import json
 import os
 import re
 import time
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def drop(run: Run, op: str, value: Any = None) -> str:
     if op not in OPS:
         raise ValueError(f"no such request: {op}")
     newest = max((int(name[: name.index("-")]) for name in _names(run.control_dir)), default=0)
-    request_id = f"{max(int(time.time() * 1000), newest + 1)}-{uuid.uuid4().hex}"
+    request_id = f"{max(int(time.time() * 1000), newest + 1)}-{os.urandom(16).hex()}"
     data = json.dumps({"v": 1, "op": op, "value": value, "uid": os.getuid()}).encode() + b"\n"
     if len(data) > _LARGEST:
         raise ValueError("a request is at most 64 KiB")

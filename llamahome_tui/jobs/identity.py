@@ -75,6 +75,7 @@ def boot_id() -> str:
         return ""
 
 
+@lru_cache(maxsize=1)
 def pid_namespace() -> str:
     """The pid namespace of this process, such as `pid:[4026531836]`."""
     try:

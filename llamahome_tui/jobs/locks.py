@@ -7,6 +7,7 @@ import os
 import struct
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -93,7 +94,7 @@ def holder(path: Path) -> int | None:
     Inside the holder it answers without touching the file.
     """
     with _guard:
-        if _key(path) in _held:
+        if _held and _key(path) in _held:
             return os.getpid()
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -108,4 +109,10 @@ def holder(path: Path) -> int | None:
 
 
 def _key(path: Path) -> str:
-    return os.path.realpath(path)
+    # The file itself is never a link (O_NOFOLLOW), and its folder is one of very few.
+    return os.path.join(_real_folder(os.fspath(path.parent)), path.name)  # noqa: PTH118 (for each run of a list)
+
+
+@lru_cache(maxsize=64)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +86,7 @@ def set_aside_partials(run: Run, *, hashes: bool = False) -> list[Path]:
             continue
         target = checkpoint.path.with_name(f"{checkpoint.path.name}.partial")
         if target.exists():
-            target = checkpoint.path.with_name(f"{checkpoint.path.name}-{secrets.token_hex(3)}.partial")
+            target = checkpoint.path.with_name(f"{checkpoint.path.name}-{os.urandom(3).hex()}.partial")
         checkpoint.path.rename(target)
         aside.append(target)
     if aside:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import site
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +52,8 @@ def child_environ(run: Run, environ: Mapping[str, str], *, attempt: int, progres
 
 def spawn_child(order: Order) -> int:
     """Start the child in a session of its own (or a process group) and give its pid; the caller reaps it."""
+    import subprocess
+
     process = subprocess.Popen(
         order.argv,
         cwd=order.cwd,
@@ -77,6 +75,9 @@ def launch(run: Run, environ: Mapping[str, str], *, wait: bool = True) -> int:
 
     When another process looks after the run already, that is as good. Raises LlamaHomeError when none comes up.
     """
+    import subprocess  # and threads: whoever only looks at runs starts nothing
+    import threading
+
     log = run.dir / "supervisor.log"
     argv = [*_scope(environ), sys.executable, "-m", "llamahome_tui.jobs.supervisor", str(run.dir)]
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -142,6 +143,8 @@ def _own(environ: Mapping[str, str]) -> dict[str, str]:
 
     foreign = {leftovers.RUN, leftovers.RUN_DIR, PROGRESS_FD, ATTEMPT}
     own = {key: value for key, value in strip_secrets(environ).items() if key not in foreign}
+    import site
+
     home = str(_home())
     if not any(home == str(Path(folder).resolve()) for folder in site.getsitepackages()):
         # From a checkout: the children start in other folders and must find the same code.
@@ -154,8 +157,13 @@ def _scope(environ: Mapping[str, str]) -> Sequence[str]:
     """A scope of its own where systemd would kill everything of the user's session at logout."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     there = bool(environ.get("XDG_SESSION_ID")) and (Path(runtime) / "systemd" / "private").exists()
+    if not there:
+        return ()
+    import shutil
+    import subprocess
+
     run, ask = shutil.which("systemd-run"), shutil.which("busctl")
-    if not there or run is None or ask is None:
+    if run is None or ask is None:
         return ()
     login = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
     try:

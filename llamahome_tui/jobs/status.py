@@ -147,8 +147,22 @@ def tell(run: Run) -> Story:
     # A spawn says how long the trainer's journal was then: what comes later belongs to this attempt.
     begun = spawn.get("events_bytes") if spawn is not None else 0
     begun = begun if isinstance(begun, int) and 0 <= begun <= size else 0
+    found = _this_attempt(run, begun, size, whole=spawn is None)
+    caretaker = (adopted or spawn or {}).get("supervisor")
+    return Story(
+        spawn, exit_, stall, found.get("start"), found.get("end"), found.get("error"), size,
+        caretaker if isinstance(caretaker, int) else None,
+    )  # fmt: skip
+
+
+def _this_attempt(run: Run, begun: int, size: int, *, whole: bool) -> dict[str, Record]:
+    """start, end and error of the attempt whose part of the trainer's journal lies between these bytes."""
+    room = size - begun + 1
+    newest = tail(run.events_path, 1, limit_bytes=min(_TAIL, room)) if size > begun else []
+    if newest and newest[0]["type"] == "end" and newest[0].get("reason") != "failed" and not whole:
+        return {"end": newest[0]}  # how it began is told by its spawn
     found: dict[str, Record] = {}
-    for record in tail(run.events_path, 8, {"start", "end", "error"}, limit_bytes=min(_TAIL, size - begun + 1)):
+    for record in tail(run.events_path, 8, {"start", "end", "error"}, limit_bytes=min(_TAIL, room)) if newest else []:
         if record["type"] == "start":
             found.clear()  # a further attempt, started by hand
         found[record["type"]] = record
@@ -156,11 +170,7 @@ def tell(run: Run) -> Story:
         found.update(
             (record["type"], record) for record in head(run.events_path, 8, begun) if record["type"] == "start"
         )
-    caretaker = (adopted or spawn or {}).get("supervisor")
-    return Story(
-        spawn, exit_, stall, found.get("start"), found.get("end"), found.get("error"), size,
-        caretaker if isinstance(caretaker, int) else None,
-    )  # fmt: skip
+    return found
 
 
 def derive(run: Run) -> Derived:

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -45,12 +44,12 @@ class Run:
             )
         return cls(folder.name, folder)
 
-    @property
+    @cached_property
     def state(self) -> Path:
         """The state folder this run belongs to."""
         return self.dir.parent.parent
 
-    @property
+    @cached_property
     def locks(self) -> Path:
         return self.state / "locks"
 
@@ -163,7 +162,7 @@ class RunStore:
         left behind then.
         """
         name = str(job.get("name") or "run")
-        staging = self.runs / f".new-{secrets.token_hex(8)}"
+        staging = self.runs / f".new-{os.urandom(8).hex()}"
         try:
             self.prepare()
             staging.mkdir(mode=0o700)
@@ -277,7 +276,7 @@ class RunStore:
 
 def write_object(path: Path, value: Mapping[str, Any]) -> None:
     """Put a JSON object at `path` atomically and durably: under another name, synced, renamed, folder synced."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     data = json.dumps(value, ensure_ascii=False, indent=1, default=str).encode("utf-8", "replace") + b"\n"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
