@@ -65,6 +65,7 @@ def clean_environ(home: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin at a barrier starve their neighbours on a shared machine
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
         "PYTHONPATH": str(REPOSITORY),
     }
