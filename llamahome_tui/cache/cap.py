@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,12 @@ class CapPlan:
     total_bytes: int
     removals: tuple[Removal, ...]
     over_bytes: int
+
+
+def of_environ(environ: Mapping[str, str]) -> int | None:
+    """The cap in bytes that `cache.size_mib` set for a child process; None where there is none to keep to."""
+    size = environ.get("LLAMAHOME_CACHE_SIZE", "").strip()
+    return int(size) * MIB if size.isdecimal() and len(size) < 12 else None
 
 
 def touch(path: Path) -> None:

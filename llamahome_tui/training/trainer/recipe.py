@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from llamahome_tui.cache import cap
 from llamahome_tui.config.fields import plain
 from llamahome_tui.config.places import Places
 from llamahome_tui.data.prepare import Prepared, prepare
@@ -64,6 +66,8 @@ def train(child: Child, places: Places) -> int:
     child.emit("phase", phase="data")
     located = find_model(spec, places)
     data = prepare(spec, located.path, places.prepared, data_progress(child), now=created_at(child))
+    if (most := cap.of_environ(os.environ)) is not None:
+        cap.enforce(places.cache, most, keep=[places.prepared / data.key])
     for said in data.warnings:
         warn(said)
     lengths: list[int] = data.train.lengths.tolist()

@@ -83,3 +83,8 @@ def test_nothing_beyond_the_caches_is_touched(cache: Path, tmp_path: Path) -> No
 
 def test_no_cache_yet(tmp_path: Path) -> None:
     assert cap.enforce(tmp_path / "none", 0).total_bytes == 0
+
+
+@pytest.mark.parametrize(("said", "cap_bytes"), [("7", 7 * cap.MIB), ("0", 0), ("", None), ("-1", None), ("x", None)])
+def test_the_cap_a_child_is_told(said: str, cap_bytes: int | None) -> None:
+    assert cap.of_environ({"LLAMAHOME_CACHE_SIZE": said}) == cap_bytes
