@@ -111,8 +111,10 @@ class Writer:
         if self._folder is None or self._temporary is None:
             return _store(arrays, facts)
         try:
+            self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(self._temporary, arrays, facts)
-            with contextlib.suppress(OSError):  # somebody else was first: theirs is the same
+            if load(self._folder) is None:  # else somebody was first: theirs is the same
+                shutil.rmtree(self._folder, ignore_errors=True)
                 self._temporary.rename(self._folder)
             _sync(self._folder.parent)
         except OSError as error:
@@ -164,7 +166,7 @@ def _store(arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> Store:
 
 
 def _write(folder: Path, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
-    folder.mkdir(mode=0o700, parents=True)
+    folder.mkdir(mode=0o700)
     for name, values in arrays.items():
         with (folder / f"{name}.npy").open("wb") as stream:
             np.save(stream, values, allow_pickle=False)

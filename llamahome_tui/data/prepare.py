@@ -20,6 +20,7 @@ from llamahome_tui.data import split
 from llamahome_tui.data.check import MAX_LISTED, Validation, bad_rows, chats, validate
 from llamahome_tui.data.files import eval_file, expand, sha256_of
 from llamahome_tui.data.formats import Chat
+from llamahome_tui.data.length import LengthRule, TokenRow, max_length
 from llamahome_tui.data.masks import MaskError, learned, token_mask
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.template import ChatTemplate, RenderError, special_tokens
@@ -35,7 +36,6 @@ __all__ = ["Prepared", "Validation", "expand", "preflight", "prepare", "validate
 VERSION = 1  # of what is made of the same inputs: counts in the cache's key
 _BATCH = 256
 _SAMPLE = 64
-_LONG_SHARE = 0.01
 _OPEN_ENDED = "the chat template ends an answer with no token of its own: the model may not learn where to stop"
 
 
@@ -77,7 +77,6 @@ def prepare(
     cached = store is not None
     if store is None:
         if cache:
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             examples.sweep(cache)
         writer = examples.Writer(place)
         store = work.run(writer, progress)
@@ -119,18 +118,6 @@ def preflight(spec: Spec, model_dir: Path) -> Validation:
 
 
 @dataclass(slots=True)
-class _Row:
-    """A tokenised row before the length rule."""
-
-    ids: array[int]
-    mask: bytearray
-    content: bytes
-    group: str
-    file: str
-    line: int
-
-
-@dataclass(slots=True)
 class _Work:
     """One preparation: what goes in, and what was found on the way."""
 
@@ -142,7 +129,7 @@ class _Work:
     template: ChatTemplate | None = field(init=False)
     tokens: Tokens = field(init=False)
     hashes: dict[str, str] = field(init=False)
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[TokenRow] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     bad_count: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -202,10 +189,14 @@ class _Work:
         trained = read(self.train_files)
         read([self.eval_file] if self.eval_file else [])
         self.refuse_bad()
+        if not any(any(row.mask) for row in self.rows):
+            raise _nothing_learned(self.spec)
         train, evaluation, dropped = self._sides(trained)
-        max_length = self._max_length()
-        train, lost = self._fit(train, max_length, writer)
-        evaluation, lost_eval = self._fit(evaluation, max_length, writer, training=False)
+        limit = max_length(self.spec.data, self.rows, self.tokens.context)
+        rule = LengthRule(limit, self.spec.data.long, "data.long" in self.spec.given)
+        rule.refuse([self.rows[row] for row in train])
+        train, lost = rule.apply(self.rows, train, writer)
+        evaluation, lost_eval = rule.apply(self.rows, evaluation, writer)
         dropped |= {name: lost[name] + lost_eval[name] for name in lost}
         if not train:
             raise _nothing_learned(self.spec)
@@ -213,7 +204,7 @@ class _Work:
         self._warn(dropped)
         facts = {
             "dropped": dropped,
-            "max_length": min(max_length, longest) if self.spec.data.max_length == "auto" else max_length,
+            "max_length": min(limit, longest) if self.spec.data.max_length == "auto" else limit,
             "format": self.format,
             "warnings": self.warnings,
         }
@@ -277,7 +268,7 @@ class _Work:
         if mask:
             mask[0] = 0  # nothing comes before the first token that could predict it
         content = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        self.rows.append(_Row(array("i", ids), mask, content, chat.group, chat.file, chat.line))
+        self.rows.append(TokenRow(array("i", ids), mask, content, chat.group, chat.file, chat.line))
 
     def _note(self, bad: Bad) -> None:
         self.bad_count += 1
@@ -308,66 +299,6 @@ class _Work:
                 hint="name a file of held-out rows: llamahome --batch train start SPEC --set data.eval=FILE",
             )
         return [row for row in range(trained) if row not in held], sorted(held), {"in_eval": 0}
-
-    def _max_length(self) -> int:
-        wanted, context = self.spec.data.max_length, self.tokens.context
-        if isinstance(wanted, int):
-            if context and wanted > context:
-                raise DataError(
-                    f"data.max_length: {wanted} tokens are over the model's context of {context}",
-                    hint=f"llamahome --batch train start SPEC --set data.max_length={context}",
-                )
-            return wanted
-        longest = max((len(row.ids) for row in self.rows), default=0)
-        return min(longest, context) if context else longest
-
-    def _fit(
-        self, rows: Sequence[int], limit: int, writer: Writer, *, training: bool = True
-    ) -> tuple[list[int], dict[str, int]]:
-        """Apply the length rule and give the rows to the writer; their numbers there, and what was left out."""
-        rule = self.spec.data.long
-        kept: list[int] = []
-        lost = {"long": 0, "untrained": 0}
-        too_long = [row for row in rows if len(self.rows[row].ids) > limit]
-        if too_long and rule == "error":
-            raise bad_rows([self._too_long(row, limit) for row in too_long[:MAX_LISTED]], len(too_long))
-        if training and rule == "drop" and "data.long" not in self.spec.given:
-            self._refuse_many(too_long, len(rows), limit)
-        for number in rows:
-            row = self.rows[number]
-            pieces = [(row.ids, row.mask)]
-            if len(row.ids) > limit:
-                if rule == "drop":
-                    lost["long"] += 1
-                    continue
-                ends = range(limit, len(row.ids) + limit, limit) if rule == "split" else (limit,)
-                pieces = [(row.ids[end - limit : end], row.mask[end - limit : end]) for end in ends]
-            learns = False
-            for ids, mask in pieces:
-                mask[:1] = b"\0"
-                if any(mask):
-                    learns = True
-                    kept.append(len(writer))
-                    writer.add(ids, mask)
-            lost["untrained"] += not learns
-        return kept, lost
-
-    def _refuse_many(self, too_long: Sequence[int], of: int, limit: int) -> None:
-        if len(too_long) <= of * _LONG_SHARE:
-            return
-        raise DataError(
-            f"{len(too_long)} of {of} rows are longer than {limit} tokens, and more than 1% would be dropped",
-            code="data.long",
-            hint="say what to do with them: llamahome --batch train start SPEC --set data.long=truncate",
-            data={
-                "bad": [self._too_long(row, limit).as_dict() for row in too_long[:MAX_LISTED]],
-                "bad_count": len(too_long),
-            },
-        )
-
-    def _too_long(self, number: int, limit: int) -> Bad:
-        row = self.rows[number]
-        return Bad(row.file, row.line, "", f"is {len(row.ids)} tokens long, over {limit}")
 
     def _warn(self, dropped: Mapping[str, int]) -> None:
         if dropped["long"]:
