@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from llamahome_tui.config.secrets import redact
 from llamahome_tui.errors import LlamaHomeError
-from llamahome_tui.jobs import history, recovery
+from llamahome_tui.jobs import history
 from llamahome_tui.jobs.identity import boot_id
 from llamahome_tui.jobs.records import Record
 from llamahome_tui.jobs.status import Derived, Status, derive
@@ -136,7 +136,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
         tags=tuple(str(tag) for tag in labels.get("tags", job.get("tags") or spec.get("tags") or ())),
         title=_text(labels.get("title")),
         note=_text(labels.get("note")),
-        phase=newest.phase or ("train" if newest.metrics and not status.ended else None),
+        phase=None if status.ended else newest.phase or ("train" if newest.metrics else None),
         epoch=newest.epoch,
         tokens_per_s=_number(metrics.get("tokens_per_s")),
         reason=reason,
@@ -213,6 +213,8 @@ def _best(
 
 def _checkpoints(run: Run, rare: history.Whole | None) -> tuple[dict[str, Any], ...]:
     """What is on the disk; the journal adds when it was made."""
+    from llamahome_tui.jobs import recovery  # a list of runs does without
+
     noted = rare.checkpoints if rare is not None else {}
     return tuple(
         {

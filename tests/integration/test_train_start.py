@@ -1,4 +1,4 @@
-"""`train start`: what is wrong is said in one sentence with its exit code, before a run exists; what is right trains."""
+"""`train start`: what is wrong is said in one sentence with its exit code before a run exists; what is right trains."""
 
 from __future__ import annotations
 

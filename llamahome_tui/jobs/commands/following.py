@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from llamahome_tui.errors import TimeoutReached, TrainingError
-from llamahome_tui.jobs import spawn
 from llamahome_tui.jobs.follow import follow
 from llamahome_tui.jobs.queue import Queue
 from llamahome_tui.jobs.status import Derived, Status, derive
@@ -138,6 +137,8 @@ class Adoption:
         now = time.monotonic()
         if now - self._tried.get(run.id, -_ADOPT_EVERY_S) >= _ADOPT_EVERY_S:
             self._tried[run.id] = now
+            from llamahome_tui.jobs import spawn  # a list of runs that need nobody does not pay for it
+
             spawn.launch(run, self._environ, wait=False)
 
 

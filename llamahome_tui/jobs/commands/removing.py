@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -110,7 +109,7 @@ def execute(store: RunStore, run: Run) -> list[str]:
                 )
             held.callback(lock.release)
         _must_be_inside(store, run)
-        aside = store.runs / f"{_ASIDE}{secrets.token_hex(6)}"
+        aside = store.runs / f"{_ASIDE}{os.urandom(6).hex()}"
         try:
             run.dir.rename(aside)
         except OSError as error:
