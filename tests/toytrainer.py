@@ -2,7 +2,8 @@
 
 The job's spec says under "toy": steps, step_s, checkpoint (every n steps), beacon (a file that gets the newest step,
 on whatever disk it lies), pad (bytes in each record), worker (leave a data worker in a session of its own), and faults
-as {step: word}: hang, hang_deaf (SIGTERM is ignored too), kill, exit3, error.
+as {step: word}: hang, hang_deaf (SIGTERM is ignored too), kill, exit3, error, eat (all the memory of the cgroup in
+the file that "cgroup" names).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main(run_dir: Path) -> int:
         for request in child.requests():
             child.answer(request, "applied")
         step += 1
-        _fault(child, toy.get("faults", {}).get(str(step), ""), step)
+        _fault(child, toy, step)
         time.sleep(toy.get("step_s", 0.005))
         child.emit("metrics", step=step, loss=1.0 / step, pad="x" * toy.get("pad", 0))
         if "beacon" in toy:
@@ -83,7 +84,13 @@ def _save(child: Child, step: int) -> None:
         old.rmdir()
 
 
-def _fault(child: Child, word: str, step: int) -> None:
+def _fault(child: Child, toy: dict[str, Any], step: int) -> None:
+    word = toy.get("faults", {}).get(str(step), "")
+    if word == "eat":
+        Path(toy["cgroup"]).write_text(str(os.getpid()))
+        eaten = []
+        while True:
+            eaten.append(bytearray(os.urandom(1 << 12) * 256))
     if word == "hang_deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if word.startswith("hang"):

@@ -62,8 +62,8 @@ class Derived:
     """A job's state and why. `exit_code` and `signal` are null when nobody saw how the trainer died.
 
     `remote`: it lives, or lived, where this process can neither see nor signal it: read-only here.
-    `adoptable`: it needs a supervisor and has none. `checkpoint` is the newest complete one at the trainer's death.
-    `failure` has code, exception, message, hint and step of the trainer's `error` event.
+    `adoptable`: it needs a supervisor and has none, perhaps only to say that it has ended. `checkpoint` is the newest
+    complete one at the trainer's death. `failure` has code, exception, message, hint and step of its `error` event.
     """
 
     status: Status
@@ -260,7 +260,12 @@ def _alone(run: Run, story: Story) -> Derived:
         return Derived(
             Status.UNSUPERVISED, story.attempt, adoptable=True, trainer_pid=spawned.pid, reason="it is just starting"
         )
-    return _ended(run, story, None)
+    return replace(_ended(run, story, None), adoptable=unclosed(story))
+
+
+def unclosed(story: Story) -> bool:
+    """Whether it came to its end unsupervised in this boot: that is still to be journalled, told, or tried again."""
+    return story.end is not None and story.exit is None and story.spawn is not None and not story.rebooted
 
 
 def _ended(run: Run, story: Story, supervisor: int | None) -> Derived:

@@ -19,7 +19,7 @@ from llamahome_tui.jobs import control, leftovers, notify, queue, recovery, retr
 from llamahome_tui.jobs.identity import Identity, boot_id, send_signal_to_holder
 from llamahome_tui.jobs.ledger import Ledger
 from llamahome_tui.jobs.locks import RecordLock, holder
-from llamahome_tui.jobs.status import Status, Story, derive, resume_waits, tell
+from llamahome_tui.jobs.status import Status, Story, derive, resume_waits, tell, unclosed
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.jobs.watch import Death, Trainer, Watch, oom_kills
 
@@ -91,9 +91,12 @@ class Supervisor:
         """All the steps, in order. Returns the exit status of the run."""
         trainer = self._find()
         if trainer is None:
-            if not self._due():
+            if self._due():
+                trainer = self._begin()
+            elif self._unclosed():
+                trainer = self._close_unseen()
+            else:
                 return self._nothing_to_do()
-            trainer = self._begin()
         while trainer is not None:
             death = self._watch(trainer)
             trainer = self._after(trainer, death)
@@ -135,6 +138,16 @@ class Supervisor:
         if resume_waits(self.run, story) or (story.spawn is None and story.start is None):
             return True
         return story.retry_due and self._ledger.stop() is None and not story.rebooted
+
+    def _unclosed(self) -> bool:
+        """Whether the trainer came to its end while nobody looked after it: somebody waits to be told."""
+        return unclosed(tell(self.run))
+
+    def _close_unseen(self) -> Trainer | None:
+        story = tell(self.run)
+        self._sweep()
+        process = story.trainer
+        return self._close_attempt(story.attempt, process.pid if process is not None else 0, Death(), adopted=True)
 
     def _nothing_to_do(self) -> int:
         """The run is over; only what it may have left behind is cleared away."""
@@ -290,12 +303,15 @@ class Supervisor:
         trainer.close()
         if holder(self.run.trainer_lock) is not None:
             return self._find()  # another one works: ours was the second and went
+        return self._close_attempt(trainer.attempt, trainer.process.pid, death, adopted=not trainer.parent)
+
+    def _close_attempt(self, attempt: int, pid: int, death: Death, *, adopted: bool) -> Trainer | None:
         story = tell(self.run)
         verdict, about = self._judge(story, death)
-        how = {"code": death.code, "signal": death.signal, "adopted": not trainer.parent}
-        self._ledger.write("exit", attempt=trainer.attempt, pid=trainer.process.pid, **how, **about)
+        how = {"code": death.code, "signal": death.signal, "adopted": adopted}
+        self._ledger.write("exit", attempt=attempt, pid=pid, **how, **about)
         if verdict.again:
-            return self._again(trainer.attempt + 1, verdict)
+            return self._again(attempt + 1, verdict)
         # A trainer that came to its end has answered for itself; what is open now came too late.
         self._ledger.ended(bool(about["stop"]) and story.end is None, "the run has ended")
         return None

@@ -189,6 +189,27 @@ def test_F03_supervisor_killed_before_a_retry(bench: Bench) -> None:
     assert found.attempt == 2
 
 
+@pytest.mark.parametrize("word", ["completed", "failed"])
+def test_F03_an_end_that_nobody_saw_is_told_by_the_next_process(bench: Bench, word: str) -> None:
+    told = bench.folder / "told"
+    faults = {"30": "error"} if word == "failed" else {}
+    job = toy_job(bench.folder, steps=40, step_s=0.02, faults=faults)
+    script = bench.folder / "tell.sh"
+    script.write_text(f"cat >> {told}\n")
+    run = bench.store.create(job | {"notify": {"on_end": f"sh {script}"}})
+    bench.launch(run)
+    kill(derive(run).supervisor_pid)
+    eventually(lambda: derive(run).status.value == word, "the end")
+    assert not told.exists()
+    for _ in range(2):
+        spawn.ensure_supervised(bench.store, bench.environ)
+        eventually(lambda: of(run.supervisor_path, "notify") and not run.live, "the notification")
+    assert derive(run).status.value == word
+    assert json.loads(told.read_text())["status"] == word
+    assert types(run.supervisor_path) == ["spawn", "exit", "notify"]
+    assert spawn.ensure_supervised(bench.store, bench.environ) == []
+
+
 @pytest.mark.parametrize("adopted", [False, True], ids=["parent", "adopted"])
 def test_F04_trainer_killed_is_failed_within_two_seconds(bench: Bench, adopted: bool) -> None:
     run = bench.launched(steps_done=25)
@@ -207,6 +228,38 @@ def test_F04_trainer_killed_is_failed_within_two_seconds(bench: Bench, adopted: 
     newest = max(int(path.name[5:]) for path in run.checkpoints_dir.glob("step-*") if (path / "complete.json").exists())
     assert found.checkpoint == f"checkpoints/step-{newest}"
     gapless(run)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[Path]:
+    """A cgroup with 64 MiB: the file that takes a process into it; skips where none may be made."""
+    own = [line.split(":") for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    one = next((path for _, names, path in own if "memory" in names.split(",")), None)
+    root = Path("/sys/fs/cgroup/memory") if one is not None else Path("/sys/fs/cgroup")
+    path = one if one is not None else next((path for number, _, path in own if number == "0"), "/")
+    group = root / path.lstrip("/") / f"llamahome-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        limits = ("memory.limit_in_bytes",) if one is not None else ("memory.max", "memory.swap.max")
+        for limit in limits:
+            (group / limit).write_text("0" if "swap" in limit else str(64 << 20))
+    except OSError as error:
+        with suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no cgroup can be made here: {error}")
+    yield group / "cgroup.procs"
+    eventually(lambda: not (group / "cgroup.procs").read_text(), "an empty cgroup")
+    group.rmdir()
+
+
+def test_F04_the_out_of_memory_killer_is_named(bench: Bench, little_memory: Path) -> None:
+    run = bench.run(faults={"5": "eat"}, cgroup=str(little_memory))
+    bench.launch(run, until=Status.FAILED)
+    found = bench.ended(run, Status.FAILED)
+    assert found.signal == "SIGKILL"
+    assert "out of memory" in found.reason
+    assert "batch_size" in found.hint
+    assert of(run.supervisor_path, "exit")[0]["oom"] is True
 
 
 def test_F04_a_killed_trainer_is_tried_again_from_its_checkpoint(bench: Bench) -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from llamahome_tui.jobs.leftovers import marks
 from llamahome_tui.jobs.spawn import child_command, child_environ, launch
+from llamahome_tui.jobs.status import Status, derive
 from llamahome_tui.jobs.store import Run, RunStore
+from tests.conftest import eventually
 
 
 @pytest.fixture
@@ -73,3 +75,29 @@ def test_a_supervisor_that_does_not_come_up_is_said(run: Run, monkeypatch: pytes
     (run.dir / "spec.json").unlink()
     with pytest.raises(LlamaHomeError, match="no supervisor came up"):
         launch(run, os.environ)
+
+
+@pytest.mark.parametrize("kills", ["true", "false"])
+def test_a_scope_of_its_own_where_logout_kills(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: str
+) -> None:
+    """systemd with KillUserProcesses=yes: the supervisor is started through systemd-run, and only then."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    said = tmp_path / "said"
+    (programs / "busctl").write_text(f"#!/bin/sh\necho b {kills}\n")
+    (programs / "systemd-run").write_text(
+        f'#!/bin/sh\necho "$@" > {said}\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
+    )
+    for program in programs.iterdir():
+        program.chmod(0o700)
+    (tmp_path / "runtime" / "systemd").mkdir(parents=True)
+    (tmp_path / "runtime" / "systemd" / "private").touch()
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    environ = {**os.environ, "XDG_SESSION_ID": "3", "XDG_RUNTIME_DIR": str(tmp_path / "runtime")}
+    launch(run, environ)
+    eventually(lambda: derive(run).status is Status.COMPLETED, "the end")
+    assert said.exists() == (kills == "true")
+    if said.exists():
+        assert said.read_text().startswith("--user --scope")
+    eventually(lambda: not run.live, "the end of its supervisor")

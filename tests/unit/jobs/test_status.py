@@ -156,7 +156,7 @@ def test_an_end_says_how_it_ended(stage: Stage, reason: str) -> None:
     stage.trainer("end", reason=reason)
     found = derive(stage.run)
     assert found.status.value == reason
-    assert not found.adoptable
+    assert found.adoptable  # nobody has journalled and told it
     if reason == "failed":
         assert found.reason == "it broke"
         assert found.hint == "do: llamahome"
@@ -165,6 +165,7 @@ def test_an_end_says_how_it_ended(stage: Stage, reason: str) -> None:
     stage.exit(code=0, signal=None)
     assert derive(stage.run).status.value == reason
     assert derive(stage.run).exit_code == 0
+    assert not derive(stage.run).adoptable
 
 
 def test_between_death_and_verdict_it_is_neither_running_nor_ended(stage: Stage) -> None:
