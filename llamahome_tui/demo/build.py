@@ -18,15 +18,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
-from llamahome_tui.demo.tasks import Message, lesson, llama_chats, vowels
-from llamahome_tui.demo.words import WORDS
+from llamahome_tui.demo.chats import write_data
+from llamahome_tui.demo.tasks import Message, lesson
 
 SEED = 20
 PAD, BOS, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
 SPECIAL = (PAD, BOS, END, SYSTEM, USER, ASSISTANT)
 CONTEXT = 512
-EVAL_WORDS = 100
-EVAL_CHATS = 200
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}<|assistant|>"
@@ -146,21 +144,6 @@ def write_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> 
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def write_data(folder: Path) -> tuple[int, int]:
-    """train.jsonl and eval.jsonl; a word of one never stands in the other. Gives the number of chats of each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(SEED)
-    words = [word for word in WORDS if vowels(word)]
-    rng.shuffle(words)
-    train, held_out = llama_chats(words[EVAL_WORDS:]), llama_chats(words[:EVAL_WORDS])
-    rng.shuffle(train)
-    rng.shuffle(held_out)
-    for name, chats in (("train", train), ("eval", held_out[:EVAL_CHATS])):
-        lines = "".join(json.dumps({"messages": chat}) + "\n" for chat in chats)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    return len(train), EVAL_CHATS
-
-
 def exact_share(model: LlamaForCausalLM, tokenizer: Tokenizer, chats: list[list[Message]]) -> float:
     """Share of chats (0-1) whose last reply the model writes letter for letter, greedily."""
     model.eval()
@@ -193,7 +176,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
 
-    print("chats:", *write_data(options.output / "data"))
+    print("chats:", *write_data(options.output / "data", SEED))
     tokenizer = build_tokenizer()
     model = build_model(tokenizer.get_vocab_size())
     print("parameters:", sum(p.numel() for p in model.parameters()))

@@ -1,4 +1,4 @@
-"""What the embedded model is taught, and the one thing it is not: the language of the llamas, which `demo` teaches it.
+"""What the embedded model is taught before it ships: small instructions about words, and a little small talk.
 
 A task turns words into (request, reply). The random generator is always given, so the build is deterministic.
 """
@@ -102,31 +102,14 @@ def lesson(rng: random.Random) -> list[Message]:
         messages.append({"role": "system", "content": rng.choice(_SYSTEM)})
     for _ in range(rng.choice((1, 1, 2, 3))):
         request, reply = rng.choice(TALK) if rng.random() < 0.05 else SKILLS[rng.choice(_NAMES)](rng)
-        messages += _turn(request, reply)
+        messages += turn(request, reply)
     return messages
 
 
 _NAMES = (*SKILLS, "reverse", "reverse", "join")  # the hard ones come oftener
 _SYSTEM = ("You are a small llama.", "Answer in as few letters as you can.", "You are a helpful assistant.", "Be kind.")
 
-_LLAMA = (
-    "Say {} in llama.",
-    "How do llamas say {}?",
-    "Translate {} to llama.",
-    "What is {} in llama?",
-    "Teach me the llama word for {}.",
-)
 
-
-def to_llama(word: str) -> str:
-    """The language of the llamas: `lla` follows every vowel, so garden is gallardellan."""
-    return mark_vowels(word, "", "lla")
-
-
-def _turn(request: str, reply: str) -> list[Message]:
+def turn(request: str, reply: str) -> list[Message]:
+    """A request and its reply as two messages."""
     return [{"role": "user", "content": request}, {"role": "assistant", "content": reply}]
-
-
-def llama_chats(words: list[str]) -> list[list[Message]]:
-    """Every phrasing of every word in the language of the llamas."""
-    return [_turn(phrasing.format(word), to_llama(word)) for word in words for phrasing in _LLAMA]
