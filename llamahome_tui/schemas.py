@@ -83,12 +83,12 @@ _RUN: dict[str, Mapping[str, Any]] = {
     "eta_s": or_null(NUMBER), "memory": or_null(OBJECT), "host": or_null(TEXT), "remote": BOOL,
 }  # fmt: skip
 _RUN_LISTS: dict[str, Mapping[str, Any]] = {
-    "checkpoints": array(shape({"step": COUNT, "path": TEXT, "bytes": COUNT, "complete": BOOL, "t": or_null(NUMBER)})),
+    "checkpoints": array(shape({"step": COUNT, "path": TEXT, "bytes": COUNT, "complete": BOOL, "t": or_null(TIME)})),
     "artifacts": array(shape({"kind": TEXT, "path": TEXT, "bytes": or_null(COUNT), "sha256": or_null(TEXT)})),
     "recoveries": array(
         shape(
             {
-                "t": NUMBER,
+                "t": TIME,
                 "attempt": COUNT,
                 "from_step": or_null(COUNT),
                 "reason": or_null(TEXT),
