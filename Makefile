@@ -51,7 +51,7 @@ test: setup
 	$(PYTEST) tests $(SELECT) $(ARGS)
 
 test-unit: setup
-	$(PYTEST) tests/unit tests/snapshots $(SELECT) $(ARGS)
+	$(PYTEST) tests/unit $(wildcard tests/snapshots) $(SELECT) $(ARGS)
 
 test-integration: setup
 	$(PYTEST) tests/integration $(SELECT) $(ARGS)
