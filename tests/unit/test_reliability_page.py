@@ -10,7 +10,7 @@ from tests.conftest import REPOSITORY
 FOLDER = REPOSITORY / "tests" / "integration"
 
 
-def tests_in(path: Path) -> set[str]:
+def functions_of(path: Path) -> set[str]:
     return set(re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE))
 
 
@@ -20,10 +20,10 @@ def test_the_page_and_the_tests_name_each_other() -> None:
     assert named
     for file, test in named:
         assert (FOLDER / file).exists(), file
-        assert not test or test in tests_in(FOLDER / file), (file, test)
+        assert not test or test in functions_of(FOLDER / file), (file, test)
     families = set(re.findall(r"all named `(test_\w+)`", page))
     for file in ("test_faults.py", "test_threats.py"):
-        for test in tests_in(FOLDER / file):
+        for test in functions_of(FOLDER / file):
             assert test in page or any(test.startswith(family) for family in families), (
                 f"{file}::{test} is not on the page"
             )
