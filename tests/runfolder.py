@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -81,7 +82,7 @@ def make_run(
     )
     (folder / "spec.json").write_text(json.dumps(job))
     (folder / "out.log").write_text(printed)
-    who = (identity or Identity("gpubox", "0" * 32, 4242, 1, "pid:[1]")).fields()
+    who = (identity or replace(Identity.mine(), pid=4242, start_ticks=1)).fields()
     supervisor, trainer = Writer(folder / "supervisor.jsonl", begun), Writer(folder / "events.jsonl", begun)
     supervisor.at(0.1, "spawn", attempt=1, **who)
     trainer.at(1, "start", attempt=1, from_step=0, exact=True, reason="", steps=steps, **who)

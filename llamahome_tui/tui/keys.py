@@ -99,6 +99,7 @@ KEYS: tuple[Key, ...] = (
     Key("training", "y", "copy", "y", "copy id", "copy the run's id", 63),
     Key("run", "x", "stop", "x", "stop", "stop the run: checkpoint, then end", 21),
     Key("run", "r", "resume", "r", "resume", "go on from the newest complete checkpoint", 22),
+    Key("run", "d", "remove", "d", "delete", "delete the run once it has ended, after showing what goes", 23),
     Key("run", "l", "log", "l", "log", "the log over the whole page, and back", 24),
     Key("run", "e", "events", "e", "events", "the events over the whole page, and back", 25),
     Key("run", "p", "plots", "p", "plots", "the plots over the whole page, and back", 26),

@@ -32,8 +32,8 @@ def label(value: float) -> str:
     if size == 0:
         return "0"
     if size < 0.001 or size >= 1e12:
-        mantissa, _, exponent = f"{value:.1e}".partition("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     if size >= 1e9:
         return f"{value / 1e9:.3g}G"
     if size >= 1e6:

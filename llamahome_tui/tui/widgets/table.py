@@ -146,7 +146,9 @@ class Table(Toned, ScrollView, can_focus=True):
 
     def show(self, rows: Sequence[Row]) -> None:
         """Take these rows; selection and marks stay with their ids."""
-        self._loaded = True
+        if not self._loaded:
+            self._loaded = True
+            self.refresh()
         self._all = list(rows)
         if self._marks:
             self._marks &= {row.id for row in rows}

@@ -40,7 +40,11 @@ def stop(home: LlamaHomeApp, views: Sequence[RunView], after: Callable[[], None]
             "It was asked to stop and is about to save. Killed now, it loses what came after its last checkpoint.",
         ]
     else:
-        plan += ["", "Each writes a checkpoint and ends. Press r on it later to go on exactly from there."]
+        plan += [
+            "",
+            ("It writes" if len(live) == 1 else "Each writes")
+            + " a checkpoint and ends. Press r later to go on exactly from there.",
+        ]
 
     def agreed(yes: bool | None) -> None:
         if yes:

@@ -63,10 +63,10 @@ class RunPage(BaseScreen):
             yield Plot("loss", empty="no loss measured yet", id="plot-loss")
             with Horizontal(id="lr-box"):
                 yield Value(id="plot-gap")
-                yield Plot("learning rate", empty="-", id="plot-lr")
+                yield Plot("learning rate", empty="not reported", id="plot-lr")
             with Vertical(id="more"):
-                yield Plot("learning rate", empty="-", id="plot-lr-2")
-                yield Plot("tokens/s", empty="-", id="plot-rate")
+                yield Plot("learning rate", empty="not reported", id="plot-lr-2")
+                yield Plot("tokens/s", empty="not reported", id="plot-rate")
         with Vertical(id="texts"):
             with Vertical(id="events-pane", classes="pane"):
                 yield Value("Events", classes="caption")
@@ -100,8 +100,8 @@ class RunPage(BaseScreen):
         keys = super().footer_keys()
         if self.view is None:
             return keys
-        hidden = "stop" if self.view.ended else "resume"
-        return [key for key in keys if key.action != hidden]
+        hidden = {"stop"} if self.view.ended else {"resume", "remove"}
+        return [key for key in keys if key.action not in hidden]
 
     # Painting.
 
@@ -161,7 +161,7 @@ class RunPage(BaseScreen):
         if page.behind:
             lines.append(f"reading the journal, {1 - page.behind:.0%}")
         if view.status in ("failed", "lost", "interrupted", "stalled", "unsupervised") or (view.reason and view.ended):
-            said = ". ".join(part.rstrip(".") for part in (view.reason, view.hint) if part)
+            said = "; ".join(part.rstrip(".") for part in (view.reason, view.hint) if part)
             lines[:0] = [said] if said and view.status != "completed" else []
         bad = view.status in ("failed", "lost")
         self._why("  ".join(lines), "bad" if bad else "warn" if lines else "")
@@ -217,6 +217,15 @@ class RunPage(BaseScreen):
         if self.view is not None:
             actions.resume(self.home, self.view, self.poll.now)
 
+    def action_remove(self) -> None:
+        """Delete the run, by plan, and go back to the list."""
+        if self.view is not None:
+            actions.remove(self.home, [self.view], self._gone)
+
+    def _gone(self) -> None:
+        if self.is_current:
+            self.app.pop_screen()
+
     def action_copy(self) -> None:
         """Copy the run's id."""
         actions.copy_id(self.home, self.run.id)
@@ -236,7 +245,7 @@ def _steps(step: int, steps: int, share: float | None) -> str:
 def _best(view: RunView) -> str:
     best = view.best or {}
     value = best.get("value")
-    return "" if value is None else f"best {best.get('metric')} {label(float(value))} at {best.get('step')}"
+    return "" if value is None else f"best {label(float(value))} at {best.get('step')}"
 
 
 def _named(curves: Any, wanted: list[tuple[str, str]]) -> list[Named]:

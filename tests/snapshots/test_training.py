@@ -1,0 +1,176 @@
+"""The Training screen and what opens over it, as pictures at two sizes, from real run folders on a held clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from llamahome_tui.config.places import Places
+from llamahome_tui.resources.snapshot import Cpu, Disk, Gpu, GpuState, Memory, Snapshot
+from llamahome_tui.start import surroundings
+from llamahome_tui.tui.app import LlamaHomeApp
+from llamahome_tui.tui.screens.training.page import RunPage
+from llamahome_tui.tui.widgets.table import Table
+from tests.conftest import clean_environ
+from tests.runfolder import EPOCH, live_run, make_run
+
+SIZES = [(80, 24), (120, 40)]
+GIB = 1024**3
+PRINTED = "".join(
+    f"{{'loss': {3 - i * 0.02:.4f}, 'learning_rate': 0.0002, 'epoch': {i / 100:.2f}}}\n" for i in range(80)
+)
+
+
+class Sampled:
+    """One snapshot for ever, in place of the sampler."""
+
+    latest = Snapshot(
+        t=EPOCH,
+        state=GpuState.OK,
+        gpus=tuple(
+            Gpu(
+                index=index,
+                name="NVIDIA H100 80GB",
+                uuid=f"GPU-{index}",
+                memory_used_bytes=(61 - 40 * index) * GIB,
+                memory_total_bytes=80 * GIB,
+                utilization=97.0 - 60 * index,
+                temperature_c=64.0 - 20 * index,
+                power_w=412.0 - 250 * index,
+                power_limit_w=700.0,
+            )
+            for index in range(2)
+        ),
+        cpu=Cpu(percent=37.0, cores=16, load=(4.2, 3.9, 3.1)),
+        memory=Memory(total_bytes=128 * GIB, used_bytes=48 * GIB, available_bytes=80 * GIB),
+        disk=(Disk("models", "/data", 2048 * GIB, 700 * GIB, 1348 * GIB),),
+        driver="570.86",
+    )
+
+
+@pytest.fixture
+def state(places: Places, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state folder with a run in every state that can be made without a supervisor."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    with ExitStack() as stack:
+        folder = places.state
+        stack.enter_context(live_run(folder, "llama-dpo", begun=EPOCH, done=190, tags=("night",), printed=PRINTED))
+        make_run(folder, "gsm8k", begun=EPOCH - 5400, tags=("math", "v2"), printed=PRINTED)
+        trouble = {
+            "code": "oom",
+            "exception": "OutOfMemoryError",
+            "message": "CUDA out of memory: 20 GiB asked, 3 GiB free",
+            "hint": "lower the micro-batch: llamahome --batch runs resume broken --set training.batch_size=4",
+        }
+        extra = (("error", trouble),)
+        make_run(folder, "broken", begun=EPOCH - 86_400, done=120, end="failed", model="Qwen/Qwen3-8B", extra=extra)
+        make_run(folder, "support", begun=EPOCH - 400_000, done=230, end="stopped", model="meta-llama/Llama-3.2-1B")
+        make_run(folder, "axolotl", begun=EPOCH - 900_000, kind="exec", command=("axolotl", "train", "x.yaml"))
+        yield folder
+
+
+def application(places: Places, **more: Any) -> LlamaHomeApp:
+    context, _ = surroundings(clean_environ(places.state.parent), "tui")
+    context = replace(context, cwd=Path("/home/you"))
+    app = LlamaHomeApp(context, host="gpubox", clock=lambda: EPOCH + 120, sampling=False, **more)
+    app.sampler = Sampled()  # type: ignore[assignment]
+    return app
+
+
+def after(
+    *keys: str, run: str = "", ready: Callable[[LlamaHomeApp], Any] = lambda app: True
+) -> Callable[[Pilot[Any]], Awaitable[None]]:
+    """Wait for the list, select a run, press keys, and wait for what should be there."""
+
+    async def before(pilot: Pilot[Any]) -> None:
+        app = pilot.app
+        assert isinstance(app, LlamaHomeApp)
+        await _until(pilot, lambda: app.screen.query_one(Table)._loaded)
+        await _until(pilot, lambda: _panel_painted(app))
+        if run:
+            table = app.screen.query_one(Table)
+            table.select(next(row.id for row in table.rows if row.id.endswith(run)))
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+        await _until(pilot, lambda: ready(app))
+        await pilot.pause(0.3)
+
+    return before
+
+
+def _panel_painted(app: LlamaHomeApp) -> bool:
+    return any("48" in str(value.render()) for value in app.screen.query("ResourcePanel Value"))
+
+
+def _page_ready(app: LlamaHomeApp) -> bool:
+    return isinstance(app.screen, RunPage) and app.screen.view is not None
+
+
+async def _until(pilot: Pilot[Any], holds: Callable[[], Any]) -> None:
+    for _ in range(200):
+        if holds():
+            return
+        await pilot.pause(0.05)
+    raise AssertionError("the screen never got there")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+class TestTraining:
+    """Each state of the screen at both sizes."""
+
+    def test_empty(self, snap_compare: Any, places: Places, size: tuple[int, int]) -> None:
+        assert snap_compare(application(places), terminal_size=size, run_before=after())
+
+    def test_runs(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        assert snap_compare(application(places), terminal_size=size, run_before=after())
+
+    def test_light(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        assert snap_compare(application(places, theme="light"), terminal_size=size, run_before=after())
+
+    def test_contrast(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        assert snap_compare(application(places, theme="contrast"), terminal_size=size, run_before=after())
+
+    def test_ascii(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        before = after("enter", run="gsm8k", ready=_page_ready)
+        assert snap_compare(application(places, ascii_only=True), terminal_size=size, run_before=before)
+
+    def test_filter(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        assert snap_compare(application(places), terminal_size=size, run_before=after("slash", "l", "l"))
+
+    def test_live_run(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        before = after("enter", run="llama-dpo", ready=_page_ready)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_completed_run(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        before = after("enter", run="gsm8k", ready=_page_ready)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_failed_run(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        before = after("enter", run="broken", ready=_page_ready)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_log_of_a_run(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        before = after("l", run="gsm8k", ready=_page_ready)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_stop(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        before = after("x", run="llama-dpo")
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_start(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        assert snap_compare(application(places), terminal_size=size, run_before=after("n"))
+
+    def test_palette(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        assert snap_compare(application(places), terminal_size=size, run_before=after("colon", "r", "u", "n"))
+
+    def test_help(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        assert snap_compare(application(places), terminal_size=size, run_before=after("question_mark"))
