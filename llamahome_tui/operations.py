@@ -166,7 +166,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "runs",
         "list",
         "all runs, newest first",
-        "jobs.commands.looking:list_runs",
+        "jobs.commands.listing:list_runs",
         (
             Argument("status", "only runs in this state"),
             Argument("tag", "only runs with this tag"),

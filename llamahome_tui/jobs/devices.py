@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +89,8 @@ def gpus_present(patience_s: float = _PATIENCE_S) -> tuple[str, ...]:
 
     A driver that hangs is left alone after `patience_s`; the kernel's own listing then says how many there are.
     """
+    import threading
+
     answer: list[tuple[str, ...]] = []
     asking = threading.Thread(target=lambda: answer.append(_ask_nvml()), name="nvml", daemon=True)
     asking.start()
@@ -104,6 +104,8 @@ def gpus_present(patience_s: float = _PATIENCE_S) -> tuple[str, ...]:
 
 
 def _ask_nvml() -> tuple[str, ...]:
+    import ctypes
+
     # NVML by hand: nvitop would cost each supervisor tens of milliseconds and megabytes for these four calls.
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")

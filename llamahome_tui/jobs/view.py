@@ -66,10 +66,11 @@ class RunView:
     degrades: tuple[dict[str, Any], ...] = ()
     full: bool = False
     adoptable: bool = False  # it needs a supervisor and has none
+    last_t: float | None = None  # unix time of the trainer's newest record
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; without the lists unless everything was asked for."""
-        hidden = {"full", "adoptable"} | (set() if self.full else LISTS)
+        hidden = {"full", "adoptable", "last_t"} | (set() if self.full else LISTS)
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
@@ -152,6 +153,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
         degrades=tuple(_plain(record, "step", "what", "why") for record in rare.degrades) if full and rare else (),
         full=full,
         adoptable=derived.adoptable,
+        last_t=newest.last["t"] if newest.last is not None else None,
     )
 
 

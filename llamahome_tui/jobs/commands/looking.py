@@ -1,4 +1,4 @@
-"""Asking about runs: `runs list`, `show`, `assert`, `logs`, `events`; they change nothing but who looks after a run."""
+"""Asking about one run: `runs show`, `assert`, `logs`, `events`; they change nothing but who looks after it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import heapq
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from llamahome_tui.errors import NotFoundError, TrainingError, UsageError
 from llamahome_tui.jobs import reader
 from llamahome_tui.jobs.assertion import read_condition
 from llamahome_tui.jobs.commands.following import Adoption
 from llamahome_tui.jobs.follow import POLL_S, follow
-from llamahome_tui.jobs.queue import Queue
 from llamahome_tui.jobs.records import Record as JournalRecord
 from llamahome_tui.jobs.status import Derived, Status, derive
 from llamahome_tui.jobs.store import Run, RunStore
@@ -26,32 +25,6 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 1 << 18
 _LONGEST: Final = 1 << 20  # bytes of a line of out.log that are kept before it is cut
-
-
-def list_runs(
-    context: Context, status: str | None = None, tag: str | None = None, limit: int | None = None
-) -> Iterator[Outcome]:
-    """All runs, newest first, as `runs show` gives them but without their lists."""
-    known = [state.value for state in Status]
-    if status is not None and status not in known:
-        raise UsageError(
-            f"{status!r} is not a state of a run: {', '.join(known)}",
-            hint="as in: llamahome --batch runs list --status running",
-            data={"candidates": known},
-        )
-    if limit is not None and limit < 1:
-        raise UsageError("--limit must be at least 1", hint="as in: llamahome --batch runs list --limit 10")
-    store = RunStore(context.places)
-    queued = {entry.run: place for place, entry in enumerate(Queue(store.state).waiting(), 1)}
-    adoption = Adoption(context)
-    found: list[dict[str, Any]] = []
-    for run in store.list():
-        view = _view(run, adoption, queued)
-        if (status is None or view.status == status) and (tag is None or tag in view.tags):
-            found.append(view.to_dict())
-            if limit is not None and len(found) >= limit:
-                break
-    yield Result(found)
 
 
 def show(context: Context, id: str) -> Iterator[Outcome]:
@@ -125,13 +98,6 @@ def events(context: Context, id: str, after: int | None = None, follow: bool = F
 _RESUMABLE: Final = frozenset(
     {Status.STOPPED.value, Status.PAUSED.value, Status.FAILED.value, Status.INTERRUPTED.value, Status.LOST.value}
 )
-
-
-def _view(run: Run, adoption: Adoption, queued: dict[str, int]) -> RunView:
-    view = summarise(run, queued=queued)
-    if view.adoptable:
-        adoption.look(run, derive(run))
-    return view
 
 
 def _measured(view: RunView) -> dict[str, float | None]:
