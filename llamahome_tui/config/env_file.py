@@ -17,14 +17,13 @@ _PLAIN_COMMENT = re.compile(r"(?:^|[ \t]+)#.*")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "$": "$"}
 
 # A `.env` may come with a folder somebody else wrote, so it sets what is listed here and nothing else: no PATH, no
-# LD_PRELOAD. The settings that start commands are refused in settings.py.
+# LD_PRELOAD, and no HF_ENDPOINT, which would send a token elsewhere. Settings that start commands are refused too.
 OTHERS = frozenset(
     (
         "HF_TOKEN",
         "HUGGING_FACE_HUB_TOKEN",
         "HF_HOME",
         "HF_HUB_CACHE",
-        "HF_ENDPOINT",
         "HF_HUB_OFFLINE",
         "WANDB_API_KEY",
         "WANDB_PROJECT",

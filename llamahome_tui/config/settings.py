@@ -83,12 +83,6 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
-class Hub:
-    endpoint: str = option("https://huggingface.co", "address of the Hub or of a mirror", "text")
-    offline: bool = option(False, "never ask the Hub", "bool")
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one process; `origins` has an entry for every key."""
 
@@ -99,7 +93,6 @@ class Settings:
     resources: Resources = field(default_factory=Resources)
     launch: Launch = field(default_factory=Launch)
     notify: Notify = field(default_factory=Notify)
-    hub: Hub = field(default_factory=Hub)
     origins: Mapping[str, Origin] = field(default_factory=dict)
     places_of: Mapping[str, str] = field(default_factory=dict)  # key -> the variable or file:line that set it
     warnings: tuple[str, ...] = ()
@@ -142,14 +135,13 @@ SCHEMA: dict[str, Entry] = schema_of(Settings)
 ALIASES = {
     "LLAMAHOME_ENV": "general.environment",
     "LLAMAHOME_CACHE_SIZE": "cache.size_mib",
-    "HF_ENDPOINT": "hub.endpoint",
-    "HF_HUB_OFFLINE": "hub.offline",
 }
 VARIABLES: dict[str, str] = {"LLAMAHOME_" + key.replace(".", "_").upper(): key for key in SCHEMA} | ALIASES
 # Ours, but no settings: places and what a supervisor tells its child.
-_NOT_SETTINGS = frozenset({"LLAMAHOME_HOME", "LLAMAHOME_RUN", "LLAMAHOME_PROGRESS_FD"})
-# A folder's `.env` may be somebody else's, and must not start programs or move a token to another host.
-_NOT_FROM_ENV_FILE = frozenset({"launch.python", "notify.on_end", "notify.on_fail", "hub.endpoint"})
+_FROM_SUPERVISORS = frozenset({"LLAMAHOME_RUN", "LLAMAHOME_PROGRESS_FD"})
+_NOT_SETTINGS = _FROM_SUPERVISORS | {"LLAMAHOME_HOME"}
+# A folder's `.env` may be somebody else's, and must not start programs.
+_NOT_FROM_ENV_FILE = frozenset({"launch.python", "notify.on_end", "notify.on_fail"})
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
@@ -205,12 +197,16 @@ def load_settings(
 def environment(environ: Mapping[str, str], cwd: Path, use_env_file: bool = True) -> dict[str, str]:
     """`environ` completed by the `.env` in `cwd`: what Places, the Hub and the children are to see.
 
-    Mistakes in the file are left to `load_settings`; a foreign endpoint is not taken from it.
+    Mistakes in the file are left to `load_settings`, and so is what may not stand in it.
     """
     if not use_env_file:
         return dict(environ)
     found = read_env_file(cwd)
-    kept = {name: value for name, value in found.values.items() if VARIABLES.get(name, "") not in _NOT_FROM_ENV_FILE}
+    kept = {
+        name: value
+        for name, value in found.values.items()
+        if VARIABLES.get(name, "") not in _NOT_FROM_ENV_FILE and name not in _FROM_SUPERVISORS
+    }
     return {**kept, **environ}
 
 
@@ -258,8 +254,6 @@ def check(key: str, value: Any) -> tuple[str, str]:
     if entry is None:
         return "there is no such setting", nearest_key(key, SCHEMA)
     problem = entry.field.problem(value)
-    if problem is None and key == "hub.endpoint" and not str(value).startswith(("https://", "http://")):
-        problem = "must start with https:// or http://"
     return problem or "", ""
 
 
@@ -292,8 +286,14 @@ class _Layers:
     def add_defaults(self, environ: Mapping[str, str], env_file: EnvFile, places: Places) -> None:
         values, lines, wrong = read_config_file(places.config_file)
         self.mistakes += wrong
+        foreign = env_file.values.get("LLAMAHOME_HOME")
+        foreign = foreign if environ.get("LLAMAHOME_HOME", foreign) == foreign else None
         for key, value in values.items():
             line = lines.get(key, 0)
+            if foreign and key in _NOT_FROM_ENV_FILE:  # else a `.env` could bring its own config.toml
+                reason = f"is not taken from a home that {env_file.path} names: set LLAMAHOME_HOME in the environment"
+                self.mistakes.append(Mistake(str(places.config_file), line, key, reason))
+                continue
             self.add(key, value, Origin.FILE, str(places.config_file), line)
         for name, text in env_file.values.items():
             self._add_variable(name, text, Origin.ENV_FILE, str(env_file.path), env_file.lines[name])
@@ -306,7 +306,8 @@ class _Layers:
     def _add_variable(self, name: str, text: str, origin: Origin, file: str, line: int) -> None:
         key = VARIABLES.get(name)
         if key is None:
-            if not name.startswith("LLAMAHOME_") or name in _NOT_SETTINGS:
+            told = name in _FROM_SUPERVISORS and origin is Origin.ENV_FILE
+            if not name.startswith("LLAMAHOME_") or (name in _NOT_SETTINGS and not told):
                 return
             close = nearest_key(name, VARIABLES)
             if origin is Origin.ENV_FILE:

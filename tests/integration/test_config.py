@@ -6,9 +6,9 @@ import json
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import RunCli
+
+ASCII = {"LLAMAHOME_UI_ASCII": "true"}
 
 
 def rows(run_cli: RunCli, *words: str) -> dict[str, dict[str, object]]:
@@ -20,16 +20,16 @@ def test_show_names_each_values_origin(run_cli: RunCli, home: Path) -> None:
     (home / "config").mkdir()
     (home / "config" / "config.toml").write_text('[ui]\ntheme = "light"\n[logs]\nkeep = 3\n')
     (work / ".env").write_text("LLAMAHOME_LOGS_KEEP=4\nLLAMAHOME_CACHE_SIZE=100\n")
-    found = rows(run_cli)
+    found = {row["key"]: row for row in run_cli("config", "show", "--json", env=ASCII).data["settings"]}
     assert {key: (row["value"], row["origin"]) for key, row in found.items() if row["origin"] != "default"} == {
         "ui.theme": ("light", "file"),
         "logs.keep": (4, ".env"),
         "cache.size_mib": (100, ".env"),
-        "hub.offline": (True, "environment"),
+        "ui.ascii": ("true", "environment"),
     }
     assert found["logs.keep"]["where"] == f"{work}/.env:1"
     assert rows(run_cli, "--no-env-file")["logs.keep"]["value"] == 3
-    shown = run_cli("config", "show")
+    shown = run_cli("config", "show", env=ASCII)
     assert ".env" in shown.out
     assert "environment" in shown.out
 
@@ -95,10 +95,9 @@ def test_init_prints_a_spec_that_starts(run_cli: RunCli, home: Path) -> None:
     assert not list((home / "state" / "runs").glob("*"))
 
 
-def test_no_secret_of_a_spec_is_shown(run_cli: RunCli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_canarycanarycanary")
+def test_no_secret_of_a_spec_is_shown(run_cli: RunCli, home: Path) -> None:
     Path("s.toml").write_text('[model]\nid = "demo"\n[data]\ntrain = ["demo"]\n[notify]\non_end = "x ${HF_TOKEN}"\n')
-    done = run_cli("train", "start", "s.toml", "--json")
+    done = run_cli("train", "start", "s.toml", "--json", env={"HF_TOKEN": "hf_canarycanarycanary"})
     assert done.status == 3
     assert "canary" not in done.out + done.err
     everything = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())

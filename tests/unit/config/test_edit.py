@@ -52,7 +52,6 @@ def test_comments_and_order_survive(places: Places) -> None:
         ("logs.keep", "many", ConfigError),
         ("logs.keep", "-1", ConfigError),
         ("logs.level", "warn", ConfigError),
-        ("hub.endpoint", "evil", ConfigError),
         ("logs.kep", "1", NotFoundError),
         ("models.x.nothing", "1", NotFoundError),
         ("models.x.path", "relative", ConfigError),

@@ -88,10 +88,8 @@ def test_environment_and_cache_size_have_an_effect(places: Places, tmp_path: Pat
     assert settings.logs.level == "error"
 
 
-@pytest.mark.parametrize(
-    "name", ["LLAMAHOME_LAUNCH_PYTHON", "LLAMAHOME_NOTIFY_ON_END", "HF_ENDPOINT", "LLAMAHOME_HUB_ENDPOINT"]
-)
-def test_a_folders_env_file_starts_no_programs_and_moves_no_token(places: Places, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["LLAMAHOME_LAUNCH_PYTHON", "LLAMAHOME_NOTIFY_ON_END"])
+def test_a_folders_env_file_starts_no_programs(places: Places, tmp_path: Path, name: str) -> None:
     (tmp_path / ".env").write_text(f"{name}=http://evil\n")
     with pytest.raises(ConfigError, match=r"not taken from a \.env file"):
         load_settings(places, {}, tmp_path)
@@ -137,3 +135,14 @@ def test_loading_is_cheap(places: Places, tmp_path: Path) -> None:
 
 def _value(settings: Settings, key: str) -> tuple[object, Origin, str]:
     return settings.get(key), settings.origin(key), settings.places_of.get(key, "")
+
+
+def test_a_home_that_an_env_file_names_starts_no_programs(places: Places, tmp_path: Path) -> None:
+    places.config_file.write_text('[launch]\npython = "/evil"\n[notify]\non_end = "evil"\n[logs]\nkeep = 2\n')
+    (tmp_path / ".env").write_text(f"LLAMAHOME_HOME={places.config.parent}\nLLAMAHOME_PROGRESS_FD=3\n")
+    settings, mistakes = load_settings(places, environment({}, tmp_path), tmp_path, lenient=True)
+    assert (settings.launch.python, settings.notify.on_end, settings.logs.keep) == ("", "", 2)
+    assert [mistake.key for mistake in mistakes] == ["LLAMAHOME_PROGRESS_FD", "launch.python", "notify.on_end"]
+    own = {"LLAMAHOME_HOME": "/elsewhere"}
+    assert load_settings(places, own, tmp_path, lenient=True)[0].launch.python == "/evil"
+    assert "LLAMAHOME_PROGRESS_FD" not in environment({}, tmp_path)
