@@ -365,3 +365,28 @@ def test_a_target_the_model_has_not_is_named(bench: Bench) -> None:
     error = of(events, "error")[0]
     assert error["code"] == "spec.targets" and "w_pack" in error["message"] and "q_proj" not in error["message"]
     assert "down_proj" in error["hint"] and events[-1]["reason"] == "failed"
+
+
+def test_a_run_goes_on_from_another_runs_adapter(bench: Bench) -> None:
+    """The later run begins where the first one ended, and its adapter belongs on the same base."""
+    first = bench.run("first", data={"eval": 8})
+    bench.finish(first)
+    second = bench.run("second", model={"id": first.id}, lora={"r": 16})
+    events = bench.finish(second)
+    assert events[-1]["reason"] == "completed", show(events)
+    assert eval_losses(second)[0] == pytest.approx(eval_losses(first)[12], rel=1e-6)
+    config = json.loads((second.artifacts_dir / "adapter" / "adapter_config.json").read_text())
+    assert config["r"] == 4 and config["base_model_name_or_path"] == str(bench.model)
+    assert any("goes on from the adapter" in e["message"] for e in of(events, "warning"))
+
+
+def test_a_second_trainer_of_one_run_is_refused(bench: Bench) -> None:
+    run = bench.run("twice")
+    first = bench.train(run)
+    while not losses(run):
+        time.sleep(0.002)
+    second = bench.train(run)
+    assert second.wait() == 10
+    assert f"process {first.pid}" in run.out_path.read_text()
+    assert first.wait() == 0
+    assert len(of(list(read(run.events_path)), "start")) == 1

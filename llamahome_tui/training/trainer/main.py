@@ -40,6 +40,8 @@ def main(run_dir: Path) -> int:
 def _train(child: Child) -> int:
     from llamahome_tui.config.places import Places
 
+    # Threads that spin at every barrier make a step 6 times slower as soon as another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from llamahome_tui.training.trainer.recipe import train
     except ModuleNotFoundError as error:
