@@ -50,9 +50,11 @@ class GpuCells(Horizontal):
         bars = self.app.size.width >= BARS_FROM
         use.show(_use(gpu, ascii_only or bars), _load_tone(gpu.utilization))
         bar.show(_bar(gpu.utilization, ascii_only), _load_tone(gpu.utilization))
-        memory.show(short_memory(gpu), _full_tone(gpu.memory_used_bytes, gpu.memory_total_bytes))
-        heat.show(_plain(degrees(gpu.temperature_c), ascii_only), _heat_tone(gpu.temperature_c))
-        power.show(watts(gpu.power_w).replace(" ", ""), "" if gpu.power_w is not None else "dim")
+        # Padded here, not aligned by style: the padding would be a piece of its own on its way to the terminal.
+        wide, narrow = (9, 7) if bars else (8, 5)
+        memory.show(f"{short_memory(gpu):>{wide}}", _full_tone(gpu.memory_used_bytes, gpu.memory_total_bytes))
+        heat.show(f"{_plain(degrees(gpu.temperature_c), ascii_only):>{narrow}}", _heat_tone(gpu.temperature_c))
+        power.show(f"{watts(gpu.power_w).replace(' ', ''):>{narrow}}", "" if gpu.power_w is not None else "dim")
         who.show(*_who(gpu))
 
 
@@ -75,9 +77,9 @@ class ResourcePanel(Widget):
     ResourcePanel.-mig .gpu-index { width: 4; }
     ResourcePanel .gpu-use { width: 5; margin-right: 1; }
     ResourcePanel .gpu-bar { width: 10; margin-right: 1; display: none; }
-    ResourcePanel .gpu-memory { width: 8; text-align: right; }
-    ResourcePanel .gpu-heat { width: 5; text-align: right; }
-    ResourcePanel .gpu-power { width: 5; text-align: right; }
+    ResourcePanel .gpu-memory { width: 8; }
+    ResourcePanel .gpu-heat { width: 5; }
+    ResourcePanel .gpu-power { width: 5; }
     ResourcePanel .gpu-who { width: 1fr; margin: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     ResourcePanel.-bars .gpu-bar { display: block; }
     ResourcePanel.-bars .gpu-memory { width: 9; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 from textual import on
@@ -14,7 +15,6 @@ from llamahome_tui.tui.base import BaseScreen
 from llamahome_tui.tui.keys import bindings
 from llamahome_tui.tui.runner import Poll
 from llamahome_tui.tui.widgets.bar import Bar
-from llamahome_tui.tui.widgets.bars import TitleBar
 from llamahome_tui.tui.widgets.cells import Value
 from llamahome_tui.tui.widgets.table import Cell, Column, Row, Table
 from llamahome_tui.units import human_bytes, short_duration
@@ -59,6 +59,11 @@ class CacheScreen(BaseScreen):
                 yield Bar()
                 yield Value("", classes="size")
                 yield Value("", classes="part", tone="dim")
+        with Horizontal(classes="share"):
+            yield Value("in all", classes="name")
+            yield Value("", classes="rule")
+            yield Value("", id="total", classes="size", tone="strong")
+            yield Value("", classes="part")
         yield Table(COLUMNS, empty=EMPTY, id="entries")
         yield Value("", id="path", tone="dim")
 
@@ -80,7 +85,8 @@ class CacheScreen(BaseScreen):
         if not self.poll.changed():
             return
         if self.poll.error is not None:
-            self.table.explain(self.poll.error.message, self.poll.error.hint)
+            width = max(20, self.table.size.width - 4)
+            self.table.explain(*wrap(self.poll.error.message, width), *wrap(self.poll.error.hint, width))
         self.entries = self.poll.value or []
         self._paint(now)
 
@@ -95,8 +101,7 @@ class CacheScreen(BaseScreen):
             line.set_class(self.only is category, "-only")
         chosen = [entry for entry in self.entries if self.only in (None, entry.category)]
         self.table.show([_row(entry, now) for entry in chosen])
-        for bar in self.query(TitleBar):
-            bar.show(f"{human_bytes(sums['total'])} in all")
+        self.query_one("#total", Value).show(human_bytes(sums["total"]))
 
     @on(Table.Opened)
     def _opened(self, event: Table.Opened) -> None:

@@ -74,15 +74,16 @@ class LogLines(Lines):
         self.post_message(self.Far(end=True))
 
 
-def heading(name: str, look: Look, filters: tuple[str, str], following: bool) -> str:
-    """`training  1.2 GiB  following  warning and above  /loss/`."""
+def heading(name: str, look: Look, filters: tuple[str, str], following: bool, first: int = 0) -> str:
+    """`training  1.2 GiB  following  warning and above  /loss/`; `first` is the index of the first line in view."""
     parts = [name, human_bytes(look.size)]
     if look.note:
         parts.append(look.note)
     elif look.whole_below and following:
         parts.append("following")
     elif look.size:
-        parts.append(f"at {100 * look.high // look.size}%")
+        place = look.lines[first].offset if first < len(look.lines) else look.high
+        parts.append(f"at {100 * place // look.size}%")
     level, pattern = filters
     if level != "debug":
         parts.append(f"{level} and above")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from textwrap import wrap
 from typing import Any
 
 from textual import on
@@ -29,6 +30,8 @@ EMPTY = (
     "llamahome --batch logs list",
 )
 LEVELS = ("debug", "info", "warning", "error")
+# `(a+)+` and its kin: Python's matcher can take hours on one line and lets no other thread work meanwhile.
+NESTED = re.compile(r"[+*}][^()]*\)[+*{]")
 LIST_EVERY_S = 2.0
 FOLLOW_EVERY_S = 0.5
 
@@ -52,7 +55,7 @@ class LogsScreen(BaseScreen):
                 line = Input(placeholder="regular expression", compact=True, id="pattern")
                 line.cursor_blink = False
                 yield line
-                yield Value("", id="wrong", tone="bad")
+                yield Value("", id="wrong", tone="bad", resize=True)
 
     def on_mount(self) -> None:
         """Begin to list."""
@@ -92,7 +95,7 @@ class LogsScreen(BaseScreen):
         """Paint the newest list and the newest lines."""
         if self.listing.changed():
             if self.listing.error is not None:
-                self.table.explain(self.listing.error.message)
+                self.table.explain(*wrap(self.listing.error.message, max(20, self.table.size.width - 4)))
             self.files = {str(log.path): log for log in self.listing.value or ()}
             self.table.show([_row(log, now) for log in self.files.values()])
         if self.reading.changed() and self.reading.value is not None:
@@ -102,14 +105,15 @@ class LogsScreen(BaseScreen):
         before, self._seen = self._seen, look
         if look.path is None or str(look.path) != self.opened:
             return
-        name = self.files[self.opened].name if self.opened in self.files else look.path.name
-        filters = (self.level, "" if self.pattern is None else self.pattern.pattern)
-        self.query_one("#heading", Value).show(heading(name, look, filters, self.log_lines.following))
         self.log_lines.explain(self._nothing(look))
         if before is None or before.generation != look.generation:
             self.log_lines.begin(Shown(look.lines), at_end=look.at_end)
         elif before.version != look.version:
             self.log_lines.show(Shown(look.lines), dropped=look.base - before.base)
+        name = self.files[self.opened].name if self.opened in self.files else look.path.name
+        first = round(self.log_lines.scroll_y)
+        filters = (self.level, "" if self.pattern is None else self.pattern.pattern)
+        self.query_one("#heading", Value).show(heading(name, look, filters, self.log_lines.following, first))
         if look.busy:
             return
         if self.log_lines.near_top and not look.whole_above:
@@ -210,6 +214,9 @@ class LogsScreen(BaseScreen):
             pattern = re.compile(event.value, re.IGNORECASE) if event.value else None
         except re.error as error:
             wrong.show(str(error))
+            return
+        if NESTED.search(event.value):
+            wrong.show("nested repeats may take for ever")
             return
         wrong.show("")
         if pattern != self.pattern:

@@ -71,6 +71,7 @@ class LogWindow:
         self._base = self._version = self._generation = 0
         self._at_end = True
         self._note = ""
+        self._gone = False
 
     # Commands.
 
@@ -128,6 +129,7 @@ class LogWindow:
             self._reader.close()
         self._path = path
         self._note = ""
+        self._gone = False
         try:
             self._reader = LogReader(path)
         except OSError as error:
@@ -157,11 +159,13 @@ class LogWindow:
     def _refresh(self, reader: LogReader) -> None:
         attached = self._high >= reader.size
         change = reader.refresh()
-        if change is Change.REPLACED:
+        if change is Change.REPLACED or (self._gone and change is Change.GREW):
+            self._gone = False
             self._note = "the file was replaced: this is the new one"
             self._restart(at_end=True)
         elif change is Change.MISSING:
-            if not self._note.startswith("the file is gone"):
+            if not self._gone:
+                self._gone = True
                 self._note = "the file is gone; it is shown again when it is back"
                 self._version += 1
         elif change is Change.GREW:
@@ -177,22 +181,22 @@ class LogWindow:
         """Fetch what is wanted above and below; True when the time was up before all was there."""
         until = self._clock() + _BUDGET_S
         while self._down > 0 and self._high < reader.size:
-            if self._clock() > until:
-                return True
             chunk = list(islice(reader.forward(self._high), _CHUNK))
             if not chunk:
                 break
             self._high = chunk[-1].end
             self._append(list(choose(chunk, self._wanted)))
-        self._down = 0
-        while self._up > 0 and self._low > 0:
             if self._clock() > until:
                 return True
+        self._down = 0
+        while self._up > 0 and self._low > 0:
             chunk = self._chunk_above(reader)
             if not chunk:
                 break
             self._low = chunk[0].offset
             self._prepend(list(choose(chunk, self._wanted)))
+            if self._clock() > until:
+                return True
         self._up = 0
         return False
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from textwrap import wrap
 
 from llamahome_tui.config.places import Places
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.inventory import File, Model, files_of, list_models
+from llamahome_tui.text import clean
 from llamahome_tui.tui.widgets.lines import Line
 from llamahome_tui.tui.widgets.table import Cell, Column, Row
 from llamahome_tui.units import human_bytes, human_count, short_duration
@@ -97,11 +99,12 @@ def _age(iso: str | None, now: float) -> float | None:
         return None
 
 
-def details(model: Model, files: Sequence[File]) -> list[Line]:
-    """Everything about one model, the runs that use it, its files by size."""
+def details(model: Model, files: Sequence[File], width: int = 80) -> list[Line]:
+    """Everything about one model, the runs that use it, its files by size; long values are broken."""
     lines: list[Line] = [(model.id, "accent")]
     if model.state != "ok":
-        lines.append((f"{model.state}: {model.reason}", _TONES.get(model.state, "")))
+        why = wrap(f"{model.state}: {clean(model.reason)}", max(20, width))
+        lines += [(text, _TONES.get(model.state, "")) for text in why]
     parameters = None if model.parameters is None else f"{human_count(model.parameters)} ({model.parameters:,})"
     for name, value in (
         ("revision", model.revision),
@@ -116,7 +119,9 @@ def details(model: Model, files: Sequence[File]) -> list[Line]:
         ("path", model.path),
     ):
         if value:
-            lines.append((f"{name:<11} {value}", ""))
+            room = max(20, width - 12)
+            for start in range(0, len(value), room):
+                lines.append((f"{'' if start else name:<11} {value[start : start + room]}", ""))
     if model.used_by:
         lines += [("", ""), (f"runs {len(model.used_by)}", "dim"), *((f"  {run}", "") for run in model.used_by[:50])]
     if files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 from textual import on
@@ -12,10 +13,8 @@ from llamahome_tui.tui.base import BaseScreen
 from llamahome_tui.tui.keys import bindings
 from llamahome_tui.tui.runner import Poll
 from llamahome_tui.tui.screens.models.listing import COLUMNS, ModelListing, Shelf, details, key_of, rows
-from llamahome_tui.tui.widgets.bars import TitleBar
 from llamahome_tui.tui.widgets.lines import Lines
 from llamahome_tui.tui.widgets.table import Table
-from llamahome_tui.units import human_bytes
 
 EMPTY = (
     "No models here yet.",
@@ -64,7 +63,8 @@ class ModelsScreen(BaseScreen):
         if not self.poll.changed():
             return
         if self.poll.error is not None:
-            self.table.explain(self.poll.error.message, self.poll.error.hint)
+            width = max(20, self.table.size.width - 4)
+            self.table.explain(*wrap(self.poll.error.message, width), *wrap(self.poll.error.hint, width))
             self.table.show(())
             return
         shelf = self.poll.value
@@ -72,17 +72,18 @@ class ModelsScreen(BaseScreen):
             return
         self.models = {key_of(model): model for model in shelf.models}
         self.table.show(rows(shelf.models, now))
-        for bar in self.query(TitleBar):
-            count = len(shelf.models)
-            size = human_bytes(sum(model.size_bytes for model in shelf.models))
-            bar.show(f"{count} model{'' if count == 1 else 's'}, {size}")
         self._describe()
 
     def _describe(self) -> None:
         model = self.models.get(self.table.selected or "")
         shelf = self.poll.value
         files = shelf.files if shelf is not None and model is not None and shelf.files_of == key_of(model) else ()
-        self.detail.show(details(model, files) if model is not None else [])
+        width = self.detail.scrollable_content_region.width or self.home.size.width - 2
+        self.detail.show(details(model, files, width) if model is not None else [])
+
+    def on_resize(self) -> None:
+        """Long values break elsewhere."""
+        self.call_after_refresh(self._describe)
 
     @on(Table.Moved)
     def _moved(self, event: Table.Moved) -> None:
@@ -94,6 +95,7 @@ class ModelsScreen(BaseScreen):
     def _opened(self) -> None:
         """On a narrow screen the details take the place of the list, and give it back."""
         self.toggle_class("-detail")
+        self.call_after_refresh(self._describe)
 
     def action_reread(self) -> None:
         """Look at the disk again."""

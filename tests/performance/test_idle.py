@@ -1,0 +1,120 @@
+"""The idle application, panel at 1 Hz on eight moving GPUs: bytes to the terminal, CPU against one plain Static."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import gpusim
+from tests.conftest import clean_environ
+
+SETTLE_S, WATCH_S = 5.0, 10.0
+MOST_BYTES_S = 2000
+MOST_TIMES_THE_PEER, SLACK = 2.0, 1.5
+
+# The peer: the same samples, all of the panel in one Static, nothing else on the screen.
+PEER = """
+import sys
+from textual.app import App
+from textual.widgets import Static
+from llamahome_tui.resources.sampler import Sampler
+from llamahome_tui.resources.wording import system_lines
+class Peer(App):
+    def compose(self):
+        yield Static(id="panel", markup=False)
+    def on_mount(self):
+        self.sampler = Sampler(1.0)
+        self.sampler.start()
+        self.set_interval(1.0, self.show)
+    def show(self):
+        if self.sampler.latest is not None:
+            self.query_one(Static).update("\\n".join(system_lines(self.sampler.latest.to_dict())))
+Peer().run()
+"""
+
+
+@contextlib.contextmanager
+def _on_terminal(argv: list[str], environ: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """A process on a pseudo-terminal of 80x24: its pid and our end of the terminal."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(argv[0], argv, environ)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    try:
+        yield pid, terminal
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def _read_for(terminal: int, seconds: float) -> bytes:
+    seen, until = b"", time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if select.select([terminal], [], [], left)[0]:
+            seen += os.read(terminal, 1 << 16)
+    return seen
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of the process and all its threads so far (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _watch(argv: list[str], environ: dict[str, str], mark: bytes) -> tuple[float, float]:
+    """Bytes a second to the terminal and share of one core, once it has settled."""
+    with _on_terminal(argv, environ) as (pid, terminal):
+        painted = b""
+        until = time.monotonic() + 40
+        while mark not in painted and time.monotonic() < until:
+            painted += _read_for(terminal, 0.5)
+        assert mark in painted, painted[-2000:]
+        _read_for(terminal, SETTLE_S)
+        before, began = _cpu_s(pid), time.monotonic()
+        written = len(_read_for(terminal, WATCH_S))
+        took = time.monotonic() - began
+        return written / took, (_cpu_s(pid) - before) / took
+
+
+@pytest.mark.performance
+def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = gpusim.build_library(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler for the simulated driver")
+    home = tmp_path / "home"
+    environ = {**clean_environ(home), "LD_LIBRARY_PATH": str(library), "TERM": "tmux-256color"}
+    environ["NVMLSIM_PID"] = str(os.getpid())
+    shares: dict[str, list[float]] = {"ours": [], "peer": []}
+    rates: dict[str, list[float]] = {"ours": [], "peer": []}
+    sides = {
+        "ours": ([sys.executable, "-m", "llamahome_tui", "training"], b"/80G"),
+        "peer": ([sys.executable, "-c", PEER], b"GPU 7"),
+    }
+    for _ in range(2):
+        for side, (argv, mark) in sides.items():
+            rate, share = _watch(argv, environ, mark)
+            rates[side].append(rate)
+            shares[side].append(share)
+    bytes_s, peer_bytes_s = min(rates["ours"]), min(rates["peer"])
+    share, peer = min(shares["ours"]), min(shares["peer"])
+    with capsys.disabled():
+        print(
+            f"\nidle, panel at 1 Hz on 8 GPUs: {bytes_s:.0f} bytes/s to the terminal (limit {MOST_BYTES_S}; one Static "
+            f"{peer_bytes_s:.0f}), {share:.1%} of a core, {share / peer:.2f} of a bare Static's {peer:.1%}"
+        )
+    assert bytes_s <= MOST_BYTES_S
+    assert share / peer <= MOST_TIMES_THE_PEER * SLACK
