@@ -109,6 +109,8 @@ _GPU: dict[str, Mapping[str, Any]] = {
     "power_w": or_null(NUMBER), "processes": array(OBJECT),
 }  # fmt: skip
 
+_SETTING = shape({"key": TEXT, "value": {}, "origin": TEXT, "where": TEXT, "default": {}, "help": TEXT}, "where")
+
 # CONTRACT: Results that scripts lean on. operation -> the `data` of its result
 RESULTS: dict[str, dict[str, Any]] = {
     "demo": shape({
@@ -129,7 +131,8 @@ RESULTS: dict[str, dict[str, Any]] = {
         "gpus": array(shape(_GPU)), "cpu": or_null(OBJECT), "memory": or_null(OBJECT), "disk": {},
         "driver": or_null(TEXT),
     }),
-    "config show": {},
+    "config show": shape({"settings": array(_SETTING)}),
+    "config get": _SETTING,
 }  # fmt: skip
 
 

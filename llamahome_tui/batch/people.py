@@ -102,7 +102,7 @@ class People:
         else:
             counted = f"{outcome.done:g}" + (f"/{outcome.total:g}" if outcome.total else "")
             counted += f" {outcome.unit}".rstrip()
-        self._bar.update(f"{_line(outcome.label)} {counted}", share)
+        self._bar.update(_line(f"{outcome.label} {counted}"), share)
 
     def _say(self, text: str) -> None:
         if self._quiet:

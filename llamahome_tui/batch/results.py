@@ -158,10 +158,7 @@ def _worded(name: str) -> Form:
 
 
 def _config_show(data: Any) -> Iterator[str]:
-    rows = data.get("settings", data) if isinstance(data, Mapping) else data
-    if isinstance(rows, Mapping):
-        rows = [{"key": key, **value} for key, value in rows.items()]
-    cells = [(r.get("key"), _value(r.get("value")), _value(r.get("origin"))) for r in rows]
+    cells = [(r["key"], _value(r["value"]), r["where"] or r["origin"]) for r in data["settings"]]
     yield from table(("KEY", "VALUE", "ORIGIN"), cells)
 
 

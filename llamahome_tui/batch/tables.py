@@ -15,7 +15,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: str = "
     cells = [[clean(str(cell), limit=200) for cell in row] for row in rows]
     widths = [max([_width(head), *(_width(row[i]) for row in cells)]) for i, head in enumerate(heads)]
     to_right = [head in right.split(" ") for head in heads]
-    for row in [list(heads), *cells]:
+    for row in [[clean(head, limit=200) for head in heads], *cells]:
         padded = (
             " " * (widths[i] - _width(cell)) + cell if to_right[i] else cell + " " * (widths[i] - _width(cell))
             for i, cell in enumerate(row)
@@ -25,10 +25,14 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: str = "
 
 def fields(pairs: Iterable[tuple[str, object]]) -> Iterator[str]:
     """Names and values under each other; empty values are left out."""
-    shown = [(name, clean(str(value), limit=2000)) for name, value in pairs if value not in (None, "", [], {}, ())]
-    width = max((len(name) for name, _ in shown), default=0)
+    shown = [
+        (clean(name, limit=200), clean(str(value), limit=2000))
+        for name, value in pairs
+        if value not in (None, "", [], {}, ())
+    ]
+    width = max((_width(name) for name, _ in shown), default=0)
     for name, value in shown:
-        yield f"{name:<{width}}  {value}"
+        yield f"{name}{' ' * (width - _width(name))}  {value}"
 
 
 def _width(text: str) -> int:
