@@ -138,7 +138,7 @@ ALIASES = {
 }
 VARIABLES: dict[str, str] = {"LLAMAHOME_" + key.replace(".", "_").upper(): key for key in SCHEMA} | ALIASES
 # Ours, but no settings: places and what a supervisor tells its child.
-_FROM_SUPERVISORS = frozenset({"LLAMAHOME_RUN", "LLAMAHOME_PROGRESS_FD"})
+_FROM_SUPERVISORS = frozenset(f"LLAMAHOME_{name}" for name in ("RUN", "RUN_DIR", "RUN_ID", "ATTEMPT", "PROGRESS_FD"))
 _NOT_SETTINGS = _FROM_SUPERVISORS | {"LLAMAHOME_HOME"}
 # A folder's `.env` may be somebody else's, and must not start programs.
 _NOT_FROM_ENV_FILE = frozenset({"launch.python", "notify.on_end", "notify.on_fail"})
