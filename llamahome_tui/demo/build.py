@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow a busy machine; read by torch's import
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -175,6 +178,7 @@ def main() -> None:
     logging.disable_progress_bar()
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
+    torch.set_flush_denormal(True)  # late moments of rare tokens are denormal, and those are slow
 
     print("chats:", *write_data(options.output / "data", SEED))
     tokenizer = build_tokenizer()

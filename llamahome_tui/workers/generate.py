@@ -308,6 +308,8 @@ def _end_with_parent() -> None:
 
 def main() -> int:
     """Answer one request. Exit 0 after `end`, 1 after `error`."""
+    # Threads that spin while they wait make a busy machine many times slower; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Libraries print to stdout; only our lines may go where the parent reads.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
