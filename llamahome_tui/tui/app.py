@@ -21,7 +21,6 @@ from textual.app import App
 from textual.screen import Screen
 from textual.widget import Widget
 
-from llamahome_tui.context import Context
 from llamahome_tui.errors import LlamaHomeError
 from llamahome_tui.outcome import Level
 from llamahome_tui.text import clean
@@ -33,6 +32,7 @@ from llamahome_tui.tui.widgets.bars import Tab
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from llamahome_tui.context import Context
     from llamahome_tui.resources.sampler import Sampler
     from llamahome_tui.resources.snapshot import Snapshot
 
@@ -101,9 +101,21 @@ class LlamaHomeApp(App[int]):
         self._wanted_theme = theme
         if ascii_only:
             self.add_class("-ascii")
-        self._load_themes()
+        self._take_theme()
 
     # Themes.
+
+    def _take_theme(self) -> None:
+        """Read the one theme that the first frame needs; the others follow after it."""
+        folders = themes.folders(self.context.places.config)
+        wanted = themes.full_name(self._wanted_theme or self.context.settings.ui.theme)
+        for name in (wanted, themes.DEFAULT):
+            found = themes.find(name, folders)
+            if found is not None:
+                self.register_theme(found)
+                # Without its watcher: Textual applies the theme once, when it starts.
+                self.set_reactive(App.theme, found.name)
+                return
 
     def _load_themes(self) -> None:
         found = themes.load(themes.folders(self.context.places.config))
@@ -114,10 +126,6 @@ class LlamaHomeApp(App[int]):
         wanted = themes.full_name(self._wanted_theme or self.context.settings.ui.theme)
         if wanted not in self.available_themes:
             self._problems.append({"reason": f"no theme {wanted}; known are {', '.join(self.theme_names())}"})
-            wanted = themes.DEFAULT
-        if wanted in self.available_themes:
-            # Without its watcher: Textual applies the theme once, when it starts.
-            self.set_reactive(App.theme, wanted)
 
     def theme_names(self) -> list[str]:
         """Our themes, default first."""
@@ -148,6 +156,7 @@ class LlamaHomeApp(App[int]):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
+        self._load_themes()
         gc.freeze()
         gc.enable()
         self.set_interval(TICK_S, self.tick, name="tick")

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from llamahome_tui.context import new_request_id
 from llamahome_tui.errors import LlamaHomeError
-from llamahome_tui.operations import OPERATIONS, Operation
-from llamahome_tui.outcome import Note, Outcome, Result
 
 if TYPE_CHECKING:
+    from llamahome_tui.operations import Operation
+    from llamahome_tui.outcome import Outcome, Result
     from llamahome_tui.tui.app import LlamaHomeApp
 
 T = TypeVar("T")
@@ -53,6 +53,8 @@ class Running:
 
 def named(name: str) -> Operation:
     """The operation of that name, `runs stop`; raises KeyError."""
+    from llamahome_tui.operations import OPERATIONS
+
     for operation in OPERATIONS:
         if operation.name == name:
             return operation
@@ -88,6 +90,7 @@ def run_operation(
 
     def work() -> None:
         from llamahome_tui.logs.access import logged
+        from llamahome_tui.outcome import Note, Result
 
         try:
             for outcome in logged(running.operation, context, arguments or {}):

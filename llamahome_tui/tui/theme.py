@@ -63,6 +63,18 @@ def folders(config: Path | None = None) -> list[Path]:
     return found
 
 
+def find(name: str, where: Iterable[Path]) -> Theme | None:
+    """The theme of this full name; None where there is none, or its file is bad (`load` tells)."""
+    for folder in reversed(list(where)):
+        path = folder / f"{name.removeprefix(PREFIX)}.toml"
+        try:
+            if path.is_file():
+                return read(path)
+        except ConfigError:
+            continue
+    return None
+
+
 def load(where: Iterable[Path]) -> Found:
     """Read every theme file in these folders."""
     themes: dict[str, Theme] = {}

@@ -251,10 +251,10 @@ async def test_f37_ascii_draws_ascii_only(make_app: MakeApp, places: Places) -> 
     app = make_app(ascii_only=True)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.screen.query_one(Table).rows)
-        assert shown(app).isascii(), [c for c in shown(app) if not c.isascii()]
+        assert shown(app).isascii(), [line for line in shown(app).splitlines() if not line.isascii()]
         await pilot.press("enter")
         await until(pilot, lambda: "run completed" in shown(app))
-        assert shown(app).isascii(), [c for c in shown(app) if not c.isascii()]
+        assert shown(app).isascii(), [line for line in shown(app).splitlines() if not line.isascii()]
 
 
 async def test_quitting_does_not_wait_for_a_thread_that_hangs(make_app: MakeApp) -> None:
