@@ -52,6 +52,6 @@ class ProgressLine:
 
 def _columns() -> int:
     try:
-        return os.get_terminal_size(2).columns
+        return os.get_terminal_size(2).columns or 80  # a terminal that nobody told its size says 0
     except OSError:
         return 80

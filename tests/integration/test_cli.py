@@ -177,6 +177,33 @@ def test_the_bar_is_for_terminals_only(home):
     os.close(parent)
 
 
+def test_a_followed_run_has_a_bar_on_a_terminal_and_lines_elsewhere(home):
+    script = (
+        "import time\nfrom tqdm import tqdm\nbar = tqdm(total=8)\nfor i in range(8):\n"
+        "    time.sleep(0.15); bar.update(1)\n    tqdm.write(str({'loss': 2.0 / (i + 1), 'epoch': i / 8}))\n"
+    )
+    words = [*COMMAND, "--batch", "runs", "exec", "--name", "x", "--", sys.executable, "-c", script]
+    parent, child = pty.openpty()
+    process = subprocess.Popen(words, stdin=child, stdout=child, stderr=child, env=clean_environ(home))
+    os.close(child)
+    seen = b""
+    try:
+        while block := os.read(parent, 65536):
+            seen += block
+    except OSError:
+        pass  # Linux says so when the other side has closed
+    os.close(parent)
+    assert process.wait(60) == 0
+    shown = seen.decode()
+    assert "\r[" in shown and "%" in shown
+    assert "\x1b" not in shown
+    assert "-x  completed\r\n" in shown
+    words[5] = "y"
+    plain = subprocess.run(words, capture_output=True, text=True, env=clean_environ(home), timeout=60, check=True)
+    assert "[#" not in plain.stderr and "\r" not in plain.stderr
+    assert plain.stderr.count("step ") <= 1  # one progress line in the first 30 seconds
+
+
 def test_output_without_utf8_still_comes(home):
     env = {**clean_environ(home), "LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     (home / "config").mkdir()
