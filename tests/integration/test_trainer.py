@@ -157,6 +157,7 @@ def test_sigkill_at_random_and_resume_is_bitwise_the_undisturbed_run(
     assert events[-1]["reason"] == "completed", show(events)
     assert all(e["exact"] for e in of(events, "start")), of(events, "start")
     assert (losses(run), adapter(run)) == undisturbed
+    assert len(eval_losses(run)) == 13 and eval_losses(run)[12] == events[-1]["best"]["value"]
     assert [e["seq"] for e in events] == list(range(events[0]["seq"], events[0]["seq"] + len(events)))
 
 
@@ -316,7 +317,8 @@ def test_patience_ends_the_run_with_the_best_adapter(bench: Bench) -> None:
     assert best.read_bytes() == adapter(run)
 
 
-def test_full_fine_tuning_resumes_exactly_too(bench: Bench) -> None:
+def test_full_fine_tuning_resumes_exactly_too(forge: Forge, tmp_path: Path) -> None:
+    bench = Bench.make(forge, tmp_path, tied=True)
     tables = {"lora": {"enabled": False}, "training": {"optimizer": "adamw", "learning_rate": 0.001}}
     whole = bench.run("full", **tables)
     assert bench.finish(whole)[-1]["reason"] == "completed"
@@ -359,8 +361,9 @@ def test_other_ways_to_train_learn_and_resume_exactly(bench: Bench, name: str, t
     assert (losses(run), adapter(run)) == (losses(whole), adapter(whole))
 
 
-def test_a_target_the_model_has_not_is_named(bench: Bench) -> None:
-    run = bench.run("targets", lora={"targets": ["q_proj", "w_pack"]})
+@pytest.mark.parametrize("key", ["targets", "train_also"])
+def test_a_target_the_model_has_not_is_named(bench: Bench, key: str) -> None:
+    run = bench.run("targets", lora={key: ["q_proj", "w_pack"]})
     events = bench.finish(run)
     error = of(events, "error")[0]
     assert error["code"] == "spec.targets" and "w_pack" in error["message"] and "q_proj" not in error["message"]

@@ -79,13 +79,23 @@ class Writer:
             return 0.0
         ends = self._ends | {self._end_of(answer) for _, answer in turns} - {-1}
         order = sorted(range(len(turns)), key=lambda i: (-len(turns[i][0]), i))
-        right = 0
-        for start in range(0, len(order), GENERATION_ROWS):
-            chosen = [turns[i] for i in order[start : start + GENERATION_ROWS]]
+        right, at_once = 0, GENERATION_ROWS
+        while order:
+            chosen = [turns[i] for i in order[:at_once]]
             longest = max(len(answer) for _, answer in chosen)
-            written = self.write([prompt for prompt, _ in chosen], longest, poll, ends=ends)
+            written: list[str] | None = None
+            try:
+                written = self.write([prompt for prompt, _ in chosen], longest, poll, ends=ends)
+            except (RuntimeError, MemoryError) as error:
+                if not memory.is_exhausted(error) or len(chosen) == 1:
+                    raise
+            if written is None:
+                memory.release()
+                at_once = len(chosen) // 2
+                continue
             expected = [self._text(answer) for _, answer in chosen]
             right += sum(text == answer for text, answer in zip(written, expected, strict=True))
+            order = order[at_once:]
         return right / len(turns)
 
     def write(

@@ -222,31 +222,37 @@ class Loop:
     def _obey(self, request: Request) -> None:
         if request.op == "save":
             self._save(asked=True)
-            self._answer(request, self._saved_at_step == self.counters.step, "the disk is full")
+            saved = self._saved_at_step == self.counters.step
+            self.child.answer(request, "applied" if saved else "refused", "" if saved else "the disk is full")
         elif request.op == "eval":
             self._evaluate_now(request)
         elif request.op == "sample":
-            self._answer(request, bool(self._held.prompts), "the spec has no samples.prompts")
-            if self._held.prompts:
-                self._write_samples()
+            self._write_now(request)
         elif request.op == "lr":
             self._set_rate(request)
         else:
             self.child.answer(request, "refused", f"a training run does not know {request.op}")
 
-    def _answer(self, request: Request, done: bool, reason: str) -> None:
-        self.child.answer(request, "applied" if done else "refused", "" if done else reason)
-
     def _evaluate_now(self, request: Request) -> None:
         if not self._held.rows:
             self.child.answer(request, "refused", "nothing is held out: data.eval is 0")
             return
+        already = self.counters.evaluated_at == self.counters.step
+        self._do(request, lambda: None if already else self._evaluate())
+
+    def _write_now(self, request: Request) -> None:
+        if self._held.prompts:
+            self._do(request, self._write_samples)
+        else:
+            self.child.answer(request, "refused", "the spec has no samples.prompts")
+
+    def _do(self, request: Request, work: Callable[[], None]) -> None:
         try:
-            if self.counters.evaluated_at < self.counters.step:
-                self._evaluate()
-            self.child.answer(request, "applied")
+            work()
         except Interrupted:
             self.child.answer(request, "superseded", "the run was asked to end")
+        else:
+            self.child.answer(request, "applied")
 
     def _set_rate(self, request: Request) -> None:
         try:

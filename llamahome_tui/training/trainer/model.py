@@ -97,7 +97,7 @@ def load(spec: Spec, source: Source, device: Any, say: Callable[[str], None]) ->
     if not lora:
         return Trainee(base.train(), base, device, precision, lora=False, parameters=parameters)
     start = Path(spec.model.adapter) if spec.model.adapter else source.adapter
-    model = _continue_adapter(base, start, source, say) if start else _new_adapter(base, spec, source)
+    model = _continue_adapter(base, start, source, say) if start else _new_adapter(base, spec)
     model.peft_config[ADAPTER].base_model_name_or_path = source.name
     return Trainee(model.train(), base, device, precision, lora=True, parameters=parameters)
 
@@ -116,6 +116,7 @@ def _load_base(source: Source, dtype: Any, attention: str, device: Any) -> Any:
             device_map={"": device} if device.type == "cuda" else None,
             local_files_only=True,
             trust_remote_code=False,
+            use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, ImportError) as problem:
         raise ModelError(
@@ -128,12 +129,13 @@ def _load_base(source: Source, dtype: Any, attention: str, device: Any) -> Any:
     return model
 
 
-def _new_adapter(base: Any, spec: Spec, source: Source) -> Any:
+def _new_adapter(base: Any, spec: Spec) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets: str | list[str] = spec.lora.targets if isinstance(spec.lora.targets, str) else list(spec.lora.targets)
     if isinstance(targets, list):
-        check_targets(base, targets)
+        check_targets(base, targets, "lora.targets")
+    check_targets(base, list(spec.lora.train_also), "lora.train_also")
     config = LoraConfig(
         r=spec.lora.r,
         lora_alpha=spec.lora.alpha,
@@ -143,7 +145,6 @@ def _new_adapter(base: Any, spec: Spec, source: Source) -> Any:
         use_rslora=spec.lora.variant == "rslora",
         use_dora=spec.lora.variant == "dora",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=source.name,
     )
     try:
         return get_peft_model(base, config)
@@ -154,6 +155,8 @@ def _new_adapter(base: Any, spec: Spec, source: Source) -> Any:
 def _continue_adapter(base: Any, folder: Path, source: Source, say: Callable[[str], None]) -> Any:
     from peft import PeftModel
 
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(f"{folder} is no adapter: adapter_model.safetensors is missing", code="model.adapter")
     try:
         model = PeftModel.from_pretrained(base, folder, is_trainable=True, adapter_name=ADAPTER, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as problem:
@@ -162,16 +165,16 @@ def _continue_adapter(base: Any, folder: Path, source: Source, say: Callable[[st
     return model
 
 
-def check_targets(base: Any, targets: list[str]) -> None:
-    """Raise SpecError that names every target without a module in the model."""
+def check_targets(base: Any, targets: list[str], key: str) -> None:
+    """Raise SpecError that names every target of a spec's key without a module in the model."""
     names = [name for name, _ in base.named_modules()]
     missing = [t for t in targets if not any(name == t or name.endswith("." + t) for name in names)]
     if missing:
         raise SpecError(
-            f"lora.targets: the model has no module named {', '.join(missing)}",
+            f"{key}: the model has no module named {', '.join(missing)}",
             hint=_target_hint(base),
             code="spec.targets",
-            data={"errors": [{"key": "lora.targets", "reason": f"no module named {t}"} for t in missing]},
+            data={"errors": [{"key": key, "reason": f"no module named {t}"} for t in missing]},
         )
 
 
