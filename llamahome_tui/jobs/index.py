@@ -49,7 +49,7 @@ class Index:
         return {**summary, "age_s": None if last is None else max(0.0, time.time() - last)}, now
 
     def put(self, run: Run, before: Fingerprint, summary: Mapping[str, Any], last: float | None) -> None:
-        """Remember an ended run whose files were in this state before they were read; `last`: its newest record's time."""
+        """Remember an ended run whose files were in this state before they were read; `last`: its newest time."""
         newest = max((one[2] for one in before if one is not None), default=0)
         if time.time_ns() - newest > _SETTLED_NS:
             self._used[run.id] = [before, dict(summary), last]

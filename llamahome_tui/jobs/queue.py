@@ -109,9 +109,9 @@ class Locked:
         self.entries = entries
         self._host = host
 
-    def live_name(self, name: str) -> str | None:
-        """Id of the job of this name that runs or waits here."""
-        return next((e.run for e in self.entries if e.name == name), None)
+    def named(self, name: str) -> list[str]:
+        """Ids of the jobs of this name that run or wait here."""
+        return [e.run for e in self.entries if e.name == name]
 
     def free_for(self, claim: devices.Claim) -> bool:
         """Whether a job with this claim would start at once, behind everybody who waits."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from llamahome_tui.errors import BusyError, ResourceError
 from llamahome_tui.jobs import control, devices
 from llamahome_tui.jobs.queue import Locked, Queue
+from llamahome_tui.jobs.status import derive
 from llamahome_tui.jobs.store import Run, RunStore
 
 if TYPE_CHECKING:
     from llamahome_tui.context import Context
+
+_LEAVING_S: Final = 5.0
 
 
 def submit(context: Context, job: Mapping[str, Any], *, may_wait: bool = True) -> Run:
@@ -25,9 +30,7 @@ def submit(context: Context, job: Mapping[str, Any], *, may_wait: bool = True) -
     store.prepare()
     present = devices.gpus_present()
     wanted = devices.claim(job.get("devices", "auto"), str(job.get("kind", "train")), context.environ, present)
-    with Queue(store.state).locked() as queue:
-        _name_is_free(store, queue, str(job["name"]))
-        _devices_are_free(queue, wanted, may_wait)
+    with _line(store, str(job["name"]), wanted, may_wait) as queue:
         run = store.create({**job, "request_id": context.request_id})
         queue.add(run, wanted, bool(present))
     return run
@@ -45,9 +48,7 @@ def resubmit(context: Context, run: Run, changes: Mapping[str, Any], *, may_wait
     wanted = devices.claim(
         job.get("devices", "auto") if asked is None else asked, str(job.get("kind", "train")), context.environ, present
     )
-    with Queue(store.state).locked() as queue:
-        _name_is_free(store, queue, run.name)
-        _devices_are_free(queue, wanted, may_wait)
+    with _line(store, run.name, wanted, may_wait) as queue:
         try:
             control.drop(run, "resume", {"set": dict(changes), "request_id": context.request_id})
         except OSError as error:
@@ -59,10 +60,28 @@ def resubmit(context: Context, run: Run, changes: Mapping[str, Any], *, may_wait
         queue.add(run, wanted, bool(present))
 
 
+@contextmanager
+def _line(store: RunStore, name: str, wanted: devices.Claim, may_wait: bool) -> Iterator[Locked]:
+    """The queue to oneself once a job of this name may come in. Raises BusyError when it may not."""
+    deadline = time.monotonic() + _LEAVING_S
+    while True:
+        with Queue(store.state).locked() as queue:
+            _name_is_free(store, queue, name)
+            if may_wait or queue.free_for(wanted):
+                yield queue
+                return
+            users = [entry.run for entry in queue.entries]
+        leaving = any(_is_over(store, user) for user in users)
+        if not leaving or time.monotonic() >= deadline:
+            raise _taken(users, wanted)
+        time.sleep(0.05)  # a run that has just ended gives its devices back in a moment
+
+
 def _name_is_free(store: RunStore, queue: Locked, name: str) -> None:
-    live = store.live(name)
-    # One that was submitted a moment ago has no process yet: then only the queue knows it.
-    busy = live.id if live is not None else queue.live_name(name)
+    # A run that was submitted a moment ago has no process yet: only the queue knows it. One whose supervisor is still
+    # telling somebody about its end is over.
+    known = [run.id for run in store.list() if run.live and run.name == name] + queue.named(name)
+    busy = next((one for one in known if not _is_over(store, one)), None)
     if busy is not None:
         raise BusyError(
             f"a run named {name} is already live: {busy}",
@@ -72,11 +91,13 @@ def _name_is_free(store: RunStore, queue: Locked, name: str) -> None:
         )
 
 
-def _devices_are_free(queue: Locked, wanted: devices.Claim, may_wait: bool) -> None:
-    if may_wait or queue.free_for(wanted):
-        return
-    users = [entry.run for entry in queue.entries]
-    raise BusyError(
+def _is_over(store: RunStore, run_id: str) -> bool:
+    folder = store.runs / run_id
+    return not folder.is_dir() or derive(Run(run_id, folder)).status.ended
+
+
+def _taken(users: list[str], wanted: devices.Claim) -> BusyError:
+    return BusyError(
         f"the devices are taken by {', '.join(users[:3])}" + (f" and {len(users) - 3} more" if len(users) > 3 else ""),
         code="queue.devices_taken",
         hint="leave --no-queue out to wait for them; see who has them: llamahome --batch runs list",

@@ -10,7 +10,7 @@ from llamahome_tui.errors import BusyError, LlamaHomeError, ResourceError, SpecE
 from llamahome_tui.jobs import control, spawn
 from llamahome_tui.jobs.commands.following import Adoption, ending, environ_of_jobs, stay_with
 from llamahome_tui.jobs.follow import POLL_S, follow
-from llamahome_tui.jobs.queue import Queue
+from llamahome_tui.jobs.queue import Queue, leave
 from llamahome_tui.jobs.reader import tail
 from llamahome_tui.jobs.status import Derived, Status, derive
 from llamahome_tui.jobs.store import Run, RunStore
@@ -224,6 +224,8 @@ def _until_gone(context: Context, run: Run, *, changed: bool) -> Iterator[Outcom
                 data=ending(run, news),
             )
     derived = derive(run)
+    if derived.supervisor_pid is None:
+        leave(run)  # stopped before anybody looked after it
     if not derived.status.good:
         yield Note(f"it {derived.status.value}: {derived.reason}", Level.WARNING)
     after = (f"llamahome --batch runs resume {run.id}",) if derived.status is not Status.COMPLETED else ()
