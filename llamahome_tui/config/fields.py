@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 Kind: TypeAlias = Literal["bool", "int", "number", "text", "texts", "ints", "numbers", "table"]
 
+_DEPTH = 20
 _KIND_NAMES: dict[Kind, str] = {
     "bool": "true or false",
     "int": "a whole number",
@@ -18,7 +19,7 @@ _KIND_NAMES: dict[Kind, str] = {
     "texts": "a list of texts",
     "ints": "a list of whole numbers",
     "numbers": "a list of numbers",
-    "table": "a table",
+    "table": "a table (dates in quotes)",
 }
 
 
@@ -234,7 +235,16 @@ def _is(kind: Kind, value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "text":
         return isinstance(value, str)
-    return isinstance(value, Mapping)
+    return isinstance(value, Mapping) and _is_plain(value, _DEPTH)
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether JSON can hold it: TOML also has dates, times and infinity."""
+    if isinstance(value, Mapping):
+        return depth > 0 and all(_is_plain(one, depth - 1) for one in value.values())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _number(limit: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 MAX_ROW_BYTES = 16 << 20  # one row; anything longer is no training row and would only eat memory
 MAX_DEPTH = 64
 _CHUNK = 1 << 20
+_HALF = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _WRONG_ENCODINGS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\x1f\x8b", "gzip"), (b"PAR1", "Parquet"))
 _WRONG_SUFFIXES = {".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".gz", ".zst", ".bz2", ".xz", ".zip", ".txt"}
@@ -107,11 +108,9 @@ def _row(raw: bytes, name: str, number: int) -> Read:
 def _checked(value: Any, name: str, number: int) -> Read:
     if not isinstance(value, dict):
         return Bad(name, number, "", f"is no object but {_kind(value)}")
-    if not _shallow(value, MAX_DEPTH):
-        return Bad(name, number, "", f"is nested deeper than {MAX_DEPTH}")
     for field, one in value.items():
-        if isinstance(one, str) and "\0" in one:
-            return Bad(name, number, field[:80], "holds a NUL character")
+        if reason := _unusable(one, MAX_DEPTH) or _unusable(field, 1):
+            return Bad(name, number, field[:80].encode(errors="replace").decode(), reason)
     return Row(name, number, value)
 
 
@@ -230,9 +229,17 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _shallow(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        return depth > 0 and all(_shallow(one, depth - 1) for one in value.values() if isinstance(one, dict | list))
-    if isinstance(value, list):
-        return depth > 0 and all(_shallow(one, depth - 1) for one in value if isinstance(one, dict | list))
-    return True
+def _unusable(value: Any, depth: int) -> str:
+    """Why a value that JSON allows cannot be text for a tokenizer, or ""."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return "holds a NUL character"
+        if not value.isascii() and _HALF.search(value):
+            return "holds half of a character (a lone surrogate)"
+        return ""
+    if isinstance(value, dict | list):
+        if depth == 0:
+            return f"is nested deeper than {MAX_DEPTH}"
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        return next((reason for one in inner if (reason := _unusable(one, depth - 1))), "")
+    return ""

@@ -185,6 +185,9 @@ class _Reading:
                 self.mistakes.append(Mistake(OVERRIDE, 0, word[:80], "must be written as KEY=VALUE"))
                 continue
             found[key] = _toml_value(written)
+            kinds = SCHEMA[key].field.kinds if key in SCHEMA else ()
+            if isinstance(found[key], str) and "texts" in kinds and "text" not in kinds:  # data.train=a.jsonl,b.jsonl
+                found[key] = [one.strip() for one in found[key].split(",")]
             self.overridden[key] = word
             # `data.columns.prompt=x` sets one entry of a table, which is then given whole.
             parent, _, name = key.rpartition(".")

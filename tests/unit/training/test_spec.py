@@ -99,6 +99,8 @@ def test_the_name_comes_from_the_file(source: str, name: str) -> None:
         ("[launch]\ndevices = [0, 0]", "launch.devices"),
         ("[launch]\ndevices = true", "launch.devices"),
         ("[checkpoint]\nkeep = 0", "checkpoint.keep"),
+        ("[data.template_options]\nday = 2024-01-01", "data.template_options"),
+        ("[data.template_options]\nx = [inf]", "data.template_options"),
         ("training = 3", "training"),
     ],
 )
@@ -147,6 +149,12 @@ def test_overrides_are_toml_or_bare_words() -> None:
         ("--set", "training.epoch"),
         ("--set", "lora.r"),
     ]
+
+
+def test_lists_are_overridden_with_plain_words() -> None:
+    spec = read(LEAST, "data.train=a.jsonl, b.jsonl", "tags=quick")
+    assert (spec.data.train, spec.tags) == (("/w/a.jsonl", "/w/b.jsonl"), ("quick",))
+    assert [one["key"] for one in mistakes(LEAST + 'eval = 0\n[lora]\ntrain_also = "x"\n')] == ["lora.train_also"]
 
 
 def test_an_override_mends_the_file() -> None:
