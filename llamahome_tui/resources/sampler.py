@@ -103,7 +103,7 @@ class Sampler:
             return answer
         waiting = self._gpus.waiting_s()
         if self._last is None and waiting < self._first_answer_s:
-            return Reading(GpuState.PENDING, problem="asking the NVIDIA driver")
+            return Reading(GpuState.PENDING, problem="reading GPUs")
         if self._last is not None and waiting < self._next_answer_s:
             return self._last  # a little late is no news
         problem = f"the NVIDIA driver does not answer for {human_duration(round(waiting))}"
