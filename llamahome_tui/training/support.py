@@ -20,6 +20,7 @@ LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "training.kernels": (("auto", "none"), "this version brings no kernels of its own"),
     "training.compile": ((False,), "this version does not compile"),
     "training.neftune": ((0,), "this version adds no noise"),
+    "training.max_workers": (("auto",), "this version prepares data in the run's own process"),
     "checkpoint.mirror": (("",), "this version keeps checkpoints in the run's folder"),
     "launch.target": (("local",), "this version trains on this machine"),
     "launch.strategy": (("auto", "single"), "this version trains on one device"),
