@@ -201,7 +201,7 @@ def test_a_followed_run_has_a_bar_on_a_terminal_and_lines_elsewhere(home):
     words[words.index("x")] = "y"
     plain = subprocess.run(words, capture_output=True, text=True, env=clean_environ(home), timeout=60, check=True)
     assert "[#" not in plain.stderr and "\r" not in plain.stderr
-    assert plain.stderr.count("step ") <= 1  # one progress line in the first 30 seconds
+    assert plain.stderr.count("  loss ") <= 1  # one progress line in the first 30 seconds
 
 
 def test_output_without_utf8_still_comes(home):
