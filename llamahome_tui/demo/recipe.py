@@ -8,7 +8,7 @@ from typing import Any
 
 from llamahome_tui.training.spec import Spec, make_spec
 
-STEPS = 180
+STEPS = 240
 ROWS = 200
 
 #: What a user would write to do the same by hand; everything else is the default.
@@ -20,7 +20,7 @@ DOCUMENT: Mapping[str, Any] = {
     "lora": {"r": 8, "alpha": 16},
     "training": {"max_steps": STEPS, "global_batch": 16, "learning_rate": 5e-3, "log_every": 5},
     "evaluation": {"every_steps": STEPS, "generate_rows": ROWS},
-    "samples": {"prompts": ["Say lantern in llama."], "every_steps": STEPS // 3, "max_new_tokens": 32},
+    "samples": {"prompts": ["Say lantern in llama."], "every_steps": STEPS // 6, "max_new_tokens": 32},
 }
 
 
