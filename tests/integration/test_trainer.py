@@ -294,9 +294,6 @@ def test_changed_data_or_settings_make_a_resume_inexact_with_the_reason(bench: B
     assert bench.finish(run)[-1]["reason"] == "completed"
     write_chats(data, 40, seed=5)
     control.drop(run, "resume", {"set": {"training.max_steps": 15}})
-    spec = json.loads((run.dir / "spec.json").read_text())
-    spec["spec"]["training"]["max_steps"] = 15
-    (run.dir / "spec.json").write_text(json.dumps(spec))
     events = bench.finish(run)
     start = of(events, "start")[-1]
     assert not start["exact"] and start["from_step"] == 12
@@ -393,3 +390,14 @@ def test_a_second_trainer_of_one_run_is_refused(bench: Bench) -> None:
     assert f"process {first.pid}" in run.out_path.read_text()
     assert first.wait() == 0
     assert len(of(list(read(run.events_path)), "start")) == 1
+
+
+def test_what_gives_a_checkpoint_its_shape_may_not_change(bench: Bench) -> None:
+    run = bench.run("reshaped")
+    assert bench.finish(run)[-1]["reason"] == "completed"
+    control.drop(run, "resume", {"set": {"lora.r": 8, "training.optimizer": "sgd", "training.max_steps": 20}})
+    assert bench.train(run).wait() == 1
+    error = of(list(read(run.events_path)), "error")[0]
+    assert error["code"] == "spec.invalid" and error["retry"] is False
+    assert "lora.r" in error["message"] and "training.optimizer" in error["message"]
+    assert "max_steps" not in error["message"]

@@ -77,7 +77,7 @@ class Writer:
         turns = [turn for turn in map(_last_turn, rows) if turn is not None]
         if not turns:
             return 0.0
-        ends = self._ends | {self._end_of(answer) for _, answer in turns} - {-1}
+        ends = self._ends | ({self._end_of(answer) for _, answer in turns} - {-1})
         order = sorted(range(len(turns)), key=lambda i: (-len(turns[i][0]), i))
         right, at_once = 0, GENERATION_ROWS
         while order:

@@ -24,6 +24,7 @@ from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
 from llamahome_tui.training import auto
+from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
@@ -51,9 +52,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 def train(child: Child, places: Places) -> int:
     """Do the run's training from its newest checkpoint on; gives the process's exit status."""
     spec = Spec.from_dict(child.job["spec"])
-    refuse_unsupported(spec)
-
     resumed, aside = checkpoint.newest(child.run)
+    refuse(spec, resumed)
     device = model.pick_device()
     surroundings = exactness.surroundings(device)
     announce(child, spec, resumed, surroundings)
@@ -142,9 +142,15 @@ def train(child: Child, places: Places) -> int:
     return child.end(reason, step=counters.step, steps=total, best=loop.best, totals=totals)
 
 
-def refuse_unsupported(spec: Spec) -> None:
-    """Raise SpecError for what a spec asks for and this version does not do; `runs resume --set` may bring it in."""
-    if found := limits({key: plain(spec.get(key)) for key in SCHEMA}):
+def refuse(spec: Spec, resumed: Checkpoint | None) -> None:
+    """Raise SpecError for what this version does not do, or what does not go with the checkpoint.
+
+    `train start` has looked already; `runs resume --set` may have brought it in.
+    """
+    found = limits({key: plain(spec.get(key)) for key in SCHEMA})
+    if resumed:
+        found += fixed_changes(Spec.from_dict(resumed.notes["spec"]), spec)
+    if found:
         raise SpecError(
             "; ".join(f"{key}: {reason}" for key, reason in found),
             data={"errors": [{"key": key, "reason": reason} for key, reason in found]},
