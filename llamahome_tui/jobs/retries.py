@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llamahome_tui.jobs.journal import Record, tail
+from llamahome_tui.jobs.recovery import newest_complete_checkpoint
 from llamahome_tui.jobs.status import Story
 from llamahome_tui.jobs.store import Run
 
@@ -45,6 +46,21 @@ class Verdict:
     again: bool
     reason: str
     delay_s: float = 0.0
+
+
+def account(
+    run: Run, story: Story, code: int | None, signal: str | None, stopped: bool, recovery: Recovery
+) -> tuple[Verdict, dict[str, Any]]:
+    """What the `exit` record of an attempt says of it, and whether there will be another."""
+    newest = newest_complete_checkpoint(run)
+    about: dict[str, Any] = {"stop": stopped, "retry": False}
+    if newest is not None:
+        about.update(checkpoint=str(newest.path.relative_to(run.dir)), checkpoint_step=newest.step)
+    if story.end is not None and story.end.get("reason") in ("completed", "stopped", "paused"):
+        return Verdict(False, ""), about
+    failure = failure_of(run, story, code, signal)
+    verdict = Verdict(False, "a stop was asked") if stopped else judge(run, story, failure, recovery)
+    return verdict, {**about, "failure": failure, "retry": verdict.again, "reason": verdict.reason}
 
 
 def failure_of(run: Run, story: Story, code: int | None, signal: str | None) -> dict[str, Any]:

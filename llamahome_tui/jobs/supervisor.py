@@ -19,11 +19,12 @@ from llamahome_tui.jobs import control, leftovers, notify, queue, recovery, retr
 from llamahome_tui.jobs.identity import Identity, boot_id, send_signal_to_holder
 from llamahome_tui.jobs.ledger import Ledger
 from llamahome_tui.jobs.locks import RecordLock, holder
-from llamahome_tui.jobs.status import Status, Story, derive, resume_waits, tell, unclosed
+from llamahome_tui.jobs.status import Status, derive, resume_waits, tell, unclosed
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.jobs.watch import Death, Trainer, Watch, oom_kills
 
 _TICK: Final = 0.25  # seconds between two looks when nothing wakes it
+_REST: Final = 0.1  # seconds after a wake-up before the next one counts
 _FAILED: Final = 9  # exit status: the run failed
 
 StartChild = Callable[[spawn.Order], int]
@@ -42,6 +43,7 @@ def supervise(
     exit: call it in the main thread then.
     """
     os.umask(0o077)
+    _pidfds_are_permitted()
     lock = RecordLock(run.supervisor_lock)
     code = 0
     while True:
@@ -63,6 +65,17 @@ def supervise(
         # Who asked for another attempt while we were leaving has found the lock taken, and relies on us.
         if not resume_waits(run, tell(run)):
             return code
+
+
+def _pidfds_are_permitted() -> None:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise LlamaHomeError(
+            f"this system does not permit pidfd_open ({error.strerror}): no process could be signalled safely",
+            code="system.unsupported",
+            hint="it needs Linux 5.4 and, in a container, a newer runtime; see: llamahome --batch system doctor",
+        ) from error
 
 
 def say(text: str) -> None:
@@ -246,8 +259,9 @@ class Supervisor:
 
     def _watch(self, trainer: Trainer) -> Death:
         """Until the trainer is dead: pass on what is asked, see stalls, kill when grace is over."""
-        poll = select.poll()
-        poll.register(trainer.pidfd, select.POLLIN)
+        poll, death = select.poll(), select.poll()
+        for one in (poll, death):
+            one.register(trainer.pidfd, select.POLLIN)
         if trainer.pipe is not None:
             poll.register(trainer.pipe, select.POLLIN)
         watch = Watch(self.run, self._recovery)
@@ -255,7 +269,8 @@ class Supervisor:
             ready = {fd for fd, _ in poll.poll(_TICK * 1000)}
             if trainer.pipe is not None and trainer.pipe in ready and not trainer.woken():
                 poll.unregister(trainer.pipe)  # nobody can write to it any more; the pidfd tells the rest
-            if trainer.pidfd in ready:
+            # A trainer may write a thousand records a second: after a wake-up only its death counts for a while.
+            if trainer.pidfd in ready or (ready and death.poll(_REST * 1000)):
                 return trainer.death()
             self._heed_signals()
             watch.look()
@@ -307,32 +322,17 @@ class Supervisor:
 
     def _close_attempt(self, attempt: int, pid: int, death: Death, *, adopted: bool) -> Trainer | None:
         story = tell(self.run)
-        verdict, about = self._judge(story, death)
+        stopped = self._ledger.stop() is not None or self._told_to_stop
+        verdict, about = retries.account(self.run, story, death.code, death.signal, stopped, self._recovery)
+        if death.oom:
+            about["oom"] = True
         how = {"code": death.code, "signal": death.signal, "adopted": adopted}
         self._ledger.write("exit", attempt=attempt, pid=pid, **how, **about)
         if verdict.again:
             return self._again(attempt + 1, verdict)
         # A trainer that came to its end has answered for itself; what is open now came too late.
-        self._ledger.ended(bool(about["stop"]) and story.end is None, "the run has ended")
+        self._ledger.ended(stopped and story.end is None, "the run has ended")
         return None
-
-    def _judge(self, story: Story, death: Death) -> tuple[retries.Verdict, dict[str, Any]]:
-        stop = self._ledger.stop() is not None or self._told_to_stop
-        ended = story.end.get("reason") if story.end is not None else None
-        about: dict[str, Any] = {"stop": stop, "retry": False}
-        newest = recovery.newest_complete_checkpoint(self.run)
-        if newest is not None:
-            about.update(checkpoint=str(newest.path.relative_to(self.run.dir)), checkpoint_step=newest.step)
-        if ended in ("completed", "stopped", "paused"):
-            return retries.Verdict(False, ""), about
-        failure = retries.failure_of(self.run, story, death.code, death.signal)
-        verdict = retries.judge(self.run, story, failure, self._recovery)
-        if stop:
-            verdict = retries.Verdict(False, "a stop was asked")
-        about.update(failure=failure, retry=verdict.again, reason=verdict.reason)
-        if death.oom:
-            about["oom"] = True
-        return verdict, about
 
     def _again(self, attempt: int, verdict: retries.Verdict) -> Trainer | None:
         newest = recovery.newest_complete_checkpoint(self.run)

@@ -217,7 +217,7 @@ def test_F04_trainer_killed_is_failed_within_two_seconds(bench: Bench, adopted: 
         kill(derive(run).supervisor_pid)
         bench.reaches(run, Status.UNSUPERVISED)
         spawn.launch(run, bench.environ)
-        bench.reaches(run, Status.RUNNING)
+        eventually(lambda: of(run.supervisor_path, "adopt"), "the adoption's record")
     kill(derive(run).trainer_pid)
     killed = time.monotonic()
     found = bench.reaches(run, Status.FAILED, timeout=2)
