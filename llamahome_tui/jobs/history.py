@@ -39,6 +39,7 @@ class Newest:
     best: Mapping[str, Any] | None = None
     best_known: bool = False  # whether a record that names the best one was seen
     last: Record | None = None
+    size: int = 0  # bytes of the whole journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Whole:
 
 def newest(path: Path, *, thorough: bool = False) -> Newest:
     """The newest of everything, read from the end. `thorough` looks further back for what is missing near it."""
-    found = Newest()
+    found = Newest(size=_size(path))
     cutoff: float = float("inf")  # measurements before a start count only up to its from_step
     reached_start = False
     for line in _backwards(path, _LAST_LOOK if thorough else _FIRST_LOOK):
@@ -218,6 +219,13 @@ def _backwards(path: Path, limit: int) -> Iterator[bytes]:
             look = min(look * 4, limit)
     finally:
         os.close(fd)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _is_number(value: Any) -> bool:

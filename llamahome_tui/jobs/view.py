@@ -20,6 +20,7 @@ from llamahome_tui.units import utc
 
 # What only `runs show` has: lists, and what takes a look through the whole journal.
 LISTS: Final = frozenset({"checkpoints", "artifacts", "recoveries", "degrades"})
+_MODERATE: Final = 2 << 20  # bytes of a journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,10 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
     """
     derived = derive(run)
     newest = history.newest(run.events_path, thorough=full)
-    rare = history.whole(run.events_path) if full or derived.attempt > 1 else None
+    # The trainer notes its best evaluation with every checkpoint; for others a journal of moderate size is read whole.
+    small = newest.size <= _MODERATE
+    look = full or derived.attempt > 1 or (small and newest.metrics and not newest.best_known)
+    rare = history.whole(run.events_path) if look else None
     first = rare.attempts[0].start if rare is not None and rare.attempts else history.first_record(run.events_path)
     begun = first is not None and first["type"] == "start"
     now, mono = time.time(), time.monotonic()
@@ -102,7 +106,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
     assert isinstance(spec, dict)
     checkpoints = _checkpoints(run, rare) if full else ()
     metrics = dict(newest.metrics)
-    for evaluation in reversed(rare.evaluations if full and rare is not None else ()):
+    for evaluation in reversed(rare.evaluations if rare is not None else ()):
         for name, value in evaluation.items():
             if name.startswith("eval_"):
                 metrics.setdefault(name, value)
@@ -117,7 +121,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
         step=newest.step if newest.step or newest.steps or job.get("kind") != "exec" else None,
         steps=newest.steps,
         metrics=metrics,
-        best=_best(run, spec, newest, rare if full else None, checkpoints),
+        best=_best(run, spec, newest, rare, checkpoints),
         started_at=utc(first["t"]) if first is not None and begun else None,
         elapsed_s=_elapsed(first if begun else None, newest.last, rare, derived, mono),
         eta_s=_eta(newest, status, mono),
@@ -196,8 +200,6 @@ def _best(
     if told is None and not newest.best_known:
         higher = bool(_in(spec, "evaluation", "higher_is_better"))
         measured = [(e["step"], _number(e.get(metric))) for e in rare.evaluations] if rare is not None else []
-        if rare is None and (value := _number(newest.metrics.get(metric))) is not None:
-            measured = [(newest.step, value)]
         numbers = [(value, step) for step, value in measured if value is not None]
         if not numbers:
             return None
