@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 
 import pytest
 
-from llamahome_tui.operations import OPERATIONS, find
+from llamahome_tui.operations import NOUNS, OPERATIONS, find
 from scripts.parity import PAGE, page
 from tests.conftest import REPOSITORY
 
@@ -39,9 +40,25 @@ def test_unknown_arguments_are_refused():
         operation(None, colour="red")
 
 
-def test_commands_in_the_readme_exist():
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for line in text.splitlines():
-        words = line.strip().removeprefix("$ ").split()
-        if words[:2] == ["llamahome", "--batch"] and len(words) > 2 and not words[2].startswith("-"):
-            assert find(words[2]) or find(words[2], words[3]), line
+PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
+SPOKEN = [*PAGES, *(REPOSITORY / "llamahome_tui").rglob("*.py"), REPOSITORY / "Makefile", REPOSITORY / ".env.example"]
+
+
+def test_every_command_that_a_page_or_a_hint_names_exists():
+    wrong = []
+    for path in SPOKEN:
+        for match in re.finditer(r"llamahome --batch ([a-z]+)(?: ([a-z]+))?", path.read_text(encoding="utf-8")):
+            noun, verb = match.groups()
+            whole = find(noun) is not None or find(noun, verb or "") is not None
+            if not whole and not (noun in NOUNS and verb is None):
+                wrong.append(f"{path.relative_to(REPOSITORY)}: {match.group()}")
+    assert wrong == []
+
+
+def test_links_between_pages_lead_somewhere():
+    wrong = []
+    for path in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+            if "://" not in target and not (path.parent / target).exists():
+                wrong.append(f"{path.name}: {target}")
+    assert wrong == []
