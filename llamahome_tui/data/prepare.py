@@ -22,9 +22,11 @@ from llamahome_tui.data.files import eval_file, expand, sha256_of
 from llamahome_tui.data.formats import Chat
 from llamahome_tui.data.length import LengthRule, TokenRow, max_length
 from llamahome_tui.data.masks import MaskError, learned, token_mask
+from llamahome_tui.data.probe import probe
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.template import ChatTemplate, RenderError, special_tokens
 from llamahome_tui.data.tokens import RowTokens, Tokens
+from llamahome_tui.demo.paths import demo_model_dir
 from llamahome_tui.errors import DataError
 
 if TYPE_CHECKING:
@@ -98,7 +100,8 @@ def prepare(
 def preflight(spec: Spec, model_dir: Path) -> Validation:
     """What `train start` checks before a run exists: every row is a chat, and the first ones render, tokenise and mask.
 
-    Raises what `prepare` would raise for them: a missing template, rows without anything to learn, an empty file.
+    Raises what `prepare` would raise for them: a missing template, rows without anything to learn, an empty file; and
+    DataError `template.unbounded` for a template that loops or eats memory, which is tried in a child first.
     """
     work = _Work(spec, model_dir, None)
     paths = [*work.train_files, *([work.eval_file] if work.eval_file else [])]
@@ -108,6 +111,14 @@ def preflight(spec: Spec, model_dir: Path) -> Validation:
     for path in paths:
         reading = chats(path, spec.data.format, spec.data.columns, spec.data.group)
         sample += [chat for chat, _ in islice(reading, _SAMPLE) if isinstance(chat, Chat)]
+    if work.template is not None and (spec.data.template or model_dir != demo_model_dir()):
+        probe(
+            work.template,
+            sample,
+            train_on=spec.data.train_on,
+            options=spec.data.template_options,
+            special=work.tokens.special,
+        )
     work.tokenise(sample)
     work.refuse_bad()
     if not any(any(row.mask) for row in work.rows):
