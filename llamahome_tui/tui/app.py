@@ -187,7 +187,8 @@ class LlamaHomeApp(App[int]):
         now = self.clock()
         for screen in reversed(self.screen_stack):
             if isinstance(screen, BaseScreen):
-                if screen.is_mounted:
+                # Not while it is taken down: its widgets go one by one.
+                if self.is_running and screen.is_running and screen.is_mounted:
                     screen.tick(now)
                     screen.show_note(self.note)
                 return

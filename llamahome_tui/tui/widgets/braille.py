@@ -47,12 +47,12 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     """At most `count` round numbers (1, 2, 5 times a power of ten) from low to high."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low or count < 1:
         return [low]
-    raw = (high - low) / max(1, count - 1)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next((factor * power for factor in (1, 2, 5) if factor * power >= raw * 0.999), 10 * power)
-    first = math.ceil(low / step - 1e-9)
-    found = [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
-    return found[:count] or [low]
+    power = 10.0 ** (math.floor(math.log10(high - low)) - 1)
+    for step in (factor * scale * power for scale in (1, 10, 100) for factor in (1, 2, 5)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < count:
+            return [index * step for index in range(first, last + 1)] or [low]
+    return [low]
 
 
 def drawable(y: float) -> bool:

@@ -67,6 +67,7 @@ class Story:
         self._eval: dict[str, float] = {}
         self._records = self._missing = 0
         self._seq: dict[str, int] = {}
+        self._phases: set[str] = set()
 
     def take(self, source: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Fold in records of one journal (`trainer` or `supervisor`), in their order."""
@@ -76,8 +77,19 @@ class Story:
                 self._standing.take(record)
                 self._measure(record)
             said = happening(source, record)
-            if said:
+            if said and not self._again(record):
                 self._event(source, record, said)
+
+    def _again(self, record: Mapping[str, Any]) -> bool:
+        """Whether this is a phase that the attempt has been in before: back to training after each evaluation."""
+        if record.get("type") == "start":
+            self._phases.clear()
+        if record.get("type") != "phase":
+            return False
+        phase = str(record.get("phase"))
+        seen = phase in self._phases
+        self._phases.add(phase)
+        return seen
 
     def _count(self, source: str, record: Mapping[str, Any]) -> None:
         seq = record.get("seq")

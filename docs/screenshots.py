@@ -1,0 +1,119 @@
+"""Make docs/img/*.svg from the real program on real runs: python docs/screenshots.py [folder of a LlamaHome home].
+
+Without a folder it makes a home of its own and trains the embedded model there for a minute first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from llamahome_tui.start import surroundings
+from llamahome_tui.tui.app import LlamaHomeApp
+from llamahome_tui.tui.screens.training.page import RunPage
+from llamahome_tui.tui.widgets.table import Table
+
+IMAGES = Path(__file__).resolve().parent / "img"
+SPEC = """
+name = "reverse-words"
+tags = ["demo"]
+[model]
+id = "demo"
+[data]
+train = ["demo"]
+[training]
+max_steps = 150
+log_every = 2
+[evaluation]
+every_steps = 25
+[checkpoint]
+every_steps = 50
+"""
+WIDE, NARROW = (120, 36), (80, 24)
+
+Act = Callable[[Any], Awaitable[None]]
+
+
+def main(words: list[str]) -> int:
+    """Make every picture; the exit status of the program."""
+    with tempfile.TemporaryDirectory(prefix="llamahome-pictures-") as temporary:
+        home = Path(words[0]) if words else Path(temporary)
+        os.environ["LLAMAHOME_HOME"] = str(home)
+        if not words:
+            _train(home)
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        pictures: list[tuple[str, str, tuple[int, int], Act]] = [
+            ("run", "training", WIDE, _open),
+            ("training", "training", NARROW, _nothing),
+            ("palette", "training", NARROW, _press("colon")),
+            ("models", "models", NARROW, _nothing),
+            ("cache", "cache", NARROW, _nothing),
+            ("logs", "logs", NARROW, _nothing),
+            ("light", "training", WIDE, _light),
+        ]
+        for name, screen, size, act in pictures:
+            asyncio.run(_picture(name, screen, size, act))
+            sys.stdout.write(f"{IMAGES / name}.svg\n")
+    return 0
+
+
+def _train(home: Path) -> None:
+    batch = [sys.executable, "-m", "llamahome_tui", "--batch"]
+    subprocess.run([*batch, "train", "start", "-", "--quiet"], input=SPEC, text=True, check=True, env=os.environ)
+    command = [
+        sys.executable,
+        "-c",
+        "import time\nfor i in range(999): print({'loss': 3/(1+i/40), 'epoch': i/99}, flush=True); time.sleep(.5)",
+    ]
+    subprocess.run(
+        [*batch, "runs", "exec", "--name", "axolotl", "--detach", "--quiet", "--", *command], check=True, env=os.environ
+    )
+
+
+async def _picture(name: str, screen: str, size: tuple[int, int], act: Act) -> None:
+    context, _ = surroundings(os.environ, "tui", env_file=False)
+    context.places.ensure()
+    app = LlamaHomeApp(dataclasses.replace(context, cwd=Path.home()), screen=screen, host="gpubox")
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause(3.0)
+        await act(pilot)
+        await pilot.pause(2.0)
+        app.save_screenshot(f"{name}.svg", str(IMAGES))
+
+
+async def _nothing(pilot: Any) -> None:
+    """As it opens."""
+
+
+async def _open(pilot: Any) -> None:
+    table = pilot.app.screen.query_one(Table)
+    trained = [row.id for row in table.rows if "axolotl" not in row.id]
+    table.select(trained[0])
+    await pilot.press("enter")
+    await pilot.pause(1.0)
+    assert isinstance(pilot.app.screen, RunPage)
+
+
+async def _light(pilot: Any) -> None:
+    pilot.app.use_theme("llamahome-light")
+    await _open(pilot)
+
+
+def _press(*keys: str) -> Act:
+    async def press(pilot: Any) -> None:
+        await pilot.press(*keys)
+
+    return press
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)
