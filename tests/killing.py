@@ -60,6 +60,11 @@ def exits(run: Run) -> int:
     return len(tail(run.supervisor_path, 1 << 20, {"exit"}))
 
 
+def takings(run: Run) -> int:
+    """How often a supervisor has started a trainer or adopted one."""
+    return len(tail(run.supervisor_path, 1 << 20, {"spawn", "adopt"}))
+
+
 # The forge's side.
 
 
@@ -342,9 +347,9 @@ class Campaign:
             choice = "adopt and stop"
         if choice == "stop without a supervisor":
             return self._stop(run, choice)
-        before = tail(run.events_path, 1)
+        before, taken = tail(run.events_path, 1), takings(run)
         self._start(run)
-        until(lambda: holder(run.supervisor_lock), "an adopter")
+        until(lambda: takings(run) > taken, "an adopter")
         until(lambda: derive(run).status in (Status.RUNNING, Status.FAILED), "the adopted run")
         until(lambda: tail(run.events_path, 1) != before, "training that goes on")
         if choice == "adopt and stop":

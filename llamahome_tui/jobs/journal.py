@@ -74,12 +74,10 @@ class JournalWriter:
         due = sync or now - self._synced >= _SYNC_EVERY
         if due and not self._still_there():
             self._begin_anew(now)
-        seq = self.seq + len(self._backlog) + 1
-        record: Record = {"v": VERSION, "seq": seq, "t": time.time(), "mono": now, "type": type, **fields}
         if self._backlog:
-            self._keep(record)
             self._drain(now, force=sync)
-        elif not self._write(record):
+        record: Record = {"v": VERSION, "seq": self.seq + 1, "t": time.time(), "mono": now, "type": type, **fields}
+        if self._backlog or not self._write(record):
             self._keep(record)
         if self._dirty and due:
             self.sync()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -229,3 +230,38 @@ def test_random_cuts_lose_only_what_was_cut(tmp_path: Path) -> None:
         assert whole[: len(seqs(path))] == seqs(path)
         write(path, 1)
         assert seqs(path) == sorted(set(seqs(path)))
+
+
+def test_a_disk_that_refuses_costs_no_lifecycle_record_and_leaves_no_gap(tmp_path: Path) -> None:
+    """A limit on file sizes cuts writes short and then refuses them, as a full disk does."""
+    path = tmp_path / "j"
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            writer = JournalWriter(path)
+            for number in range(10):
+                writer.append("metrics", step=number)
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 150, hard))
+            for number in range(10, 25_000):
+                record = writer.append("metrics" if number % 5000 else "checkpoint", step=number, sync=number < 12)
+            assert writer.behind > 0
+            assert writer.lost > 0
+            assert seqs(path) == list(range(1, 12))  # whole records only, though the last write was cut short
+            assert path.read_bytes().endswith(b"\n")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            writer.append("end", sync=True, reason="completed", lost=writer.lost, seq_said=record["seq"])
+            assert writer.behind == 0
+            writer.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    records = list(read(path))
+    assert [record["seq"] for record in records] == list(range(1, len(records) + 1))
+    (warning,) = [record for record in records if record["type"] == "warning"]
+    assert warning["what"] == "disk_full"
+    assert warning["lost"] == records[-1]["lost"] == 25_000 + 2 - len(records)
+    assert records[-1]["type"] == "end"
+    assert [record["step"] for record in records if record["type"] == "checkpoint"] == [5000, 10_000, 15_000, 20_000]
