@@ -64,7 +64,8 @@ def fish_script() -> str:
             f"            llamahome --batch {listing} --quiet 2>/dev/null | {_FIRST_WORDS}",
         ]
     lines += ["    end", "end", "complete -c llamahome -f"]
-    lines += ["complete -c llamahome -n __fish_use_subcommand -l batch -d 'no terminal needed'"]
+    lines += ["complete -c llamahome -n __llamahome_at -l batch -d 'no terminal needed'"]
+    lines += [f"complete -c llamahome -n __llamahome_at -a {one} -d 'open on that screen'" for one in SCREENS]
     for noun, meaning in NOUNS.items():
         lines.append(f"complete -c llamahome -n '__llamahome_at' -a {noun} -d {_quote(meaning)}")
         for operation in verbs(noun):
