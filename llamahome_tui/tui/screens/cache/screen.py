@@ -41,6 +41,7 @@ WORDS = {
     Category.BYTECODE: "compiled code",
 }
 READ_EVERY_S = 60.0
+ID_STAMP = 16  # `YYYYMMDD-HHMMSS-` in front of a run's name
 
 
 class CacheScreen(BaseScreen):
@@ -134,7 +135,8 @@ class CacheScreen(BaseScreen):
 
 def _row(entry: Entry, now: float) -> Row:
     age = max(0.0, now - entry.used) if entry.used else None
-    held = f"{entry.in_use[0]}{f' +{len(entry.in_use) - 1}' if len(entry.in_use) > 1 else ''}" if entry.in_use else ""
+    more = f" +{len(entry.in_use) - 1}" if len(entry.in_use) > 1 else ""
+    held = entry.in_use[0][ID_STAMP:] + more if entry.in_use else ""
     return Row.of(
         str(entry.path),
         Cell(human_bytes(entry.bytes), "strong", entry.bytes),

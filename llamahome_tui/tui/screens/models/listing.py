@@ -119,7 +119,7 @@ def details(model: Model, files: Sequence[File], width: int = 80) -> list[Line]:
         ("path", model.path),
     ):
         if value:
-            room = max(20, width - 12)
+            room = max(20, width - 13)
             for start in range(0, len(value), room):
                 lines.append((f"{'' if start else name:<11} {value[start : start + room]}", ""))
     if model.used_by:
