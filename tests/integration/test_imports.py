@@ -1,4 +1,4 @@
-"""What a fresh process has loaded after doing something: the promise that start-up stays light, kept where it breaks."""
+"""What a fresh process has loaded after doing something: the promise that start-up stays light."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def modules_after(home, *words: str, code: str = PROBE) -> tuple[int, set[str]]:
     reader, writer = os.pipe()
     subprocess.run(
         ["bash", "-c", f'exec 9>&{writer}; exec "$0" "$@"', sys.executable, "-c", code, *words],
-        env=clean_environ(home), stdin=subprocess.DEVNULL, capture_output=True, pass_fds=[writer], timeout=120, check=True,
+        env=clean_environ(home), stdin=subprocess.DEVNULL, capture_output=True, pass_fds=[writer], timeout=120,
+        check=True,
     )  # fmt: skip
     os.close(writer)
     with os.fdopen(reader) as file:
@@ -56,10 +57,11 @@ def test_batch_is_light(home, words, also):
 
 
 def test_the_command_line_needs_the_standard_library_only(home):
-    code = "import sys; before = set(sys.modules); import llamahome_tui.cli\n" + (
-        "import os, json; os.write(9, json.dumps([0, sorted({m.partition('.')[0] for m in sys.modules} "
-        "- set(sys.stdlib_module_names))]).encode())"
-    )
+    code = """
+import json, os, sys, llamahome_tui.cli
+loaded = {m.partition(".")[0] for m in sys.modules} - set(sys.stdlib_module_names)
+os.write(9, json.dumps([0, sorted(loaded)]).encode())
+"""
     _, modules = modules_after(home, code=code)
     assert {m for m in modules if not m.startswith(("_", "sitecustomize", "usercustomize"))} == {"llamahome_tui"}
 
