@@ -45,10 +45,6 @@ class EnvFile:
     lines: Mapping[str, int] = field(default_factory=dict)
     mistakes: tuple[Mistake, ...] = ()
 
-    def over(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """`environ` completed by this file; what the environment already has wins."""
-        return {**self.values, **environ}
-
 
 def read_env_file(folder: Path) -> EnvFile:
     """The `.env` in `folder`; an empty one where there is none."""

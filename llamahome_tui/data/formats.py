@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,8 +276,3 @@ def _tools(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
         raise RowError("tools", "is no list of functions")
     return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
-
-
-def strings(messages: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The texts of messages, for checks that look for one in a rendering."""
-    return [str(message["content"]) for message in messages if message.get("content")]

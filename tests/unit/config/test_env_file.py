@@ -43,13 +43,6 @@ def test_only_known_names_are_taken() -> None:
     assert found.values == {"HF_HOME": "/hf"}
 
 
-def test_the_environment_wins() -> None:
-    assert parse_env("HF_HOME=/file\nHF_TOKEN=t", PATH).over({"HF_HOME": "/env"}) == {
-        "HF_HOME": "/env",
-        "HF_TOKEN": "t",
-    }
-
-
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     assert read_env_file(tmp_path).values == {}
     (tmp_path / ".env").write_bytes(b"A=1\nHF_HOME=\xff\n")
