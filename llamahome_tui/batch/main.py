@@ -55,7 +55,7 @@ def _run(words: Sequence[str]) -> int:
             sys.stdout.flush()
         return 0
     output = _output(asked.operation, asked.json, asked.quiet)
-    failed = _Following(asked.operation)
+    following = _Following(asked.operation)
     context: Context | None = None
     try:
         from llamahome_tui.start import surroundings
@@ -64,13 +64,13 @@ def _run(words: Sequence[str]) -> int:
         context, _ = surroundings(os.environ, "batch", env_file=asked.env_file, yes=asked.yes, lenient=lenient)
         for warning in context.settings.warnings:
             output.show(Note(warning, Level.WARNING))
-        return _work(asked, context, output, failed)
+        return _work(asked, context, output, following)
     except LlamaHomeError as error:
         output.fail(error)
         return error.exit
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl+C ends at once
-        interrupted = failed.interrupted()
+        interrupted = following.interrupted()
         output.fail(interrupted)
         return interrupted.exit
     except _OutputLost:
