@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from llamahome_tui.errors import ConfigError
 from llamahome_tui.jobs import control
 from llamahome_tui.jobs.identity import Identity, boot_id, pid_namespace
 from llamahome_tui.jobs.journal import Record, head, tail
@@ -244,6 +245,16 @@ def _between(run: Run, story: Story, supervisor: int) -> Derived:
 
 def _alone(run: Run, story: Story) -> Derived:
     """Nobody holds a lock."""
+    derived = _waiting_or_ended(run, story)
+    if derived.adoptable and derived.status is Status.QUEUED:
+        try:
+            _ = run.job
+        except ConfigError as error:  # no supervisor could do anything for it
+            return Derived(Status.FAILED, story.attempt, reason=error.message, hint=error.hint)
+    return derived
+
+
+def _waiting_or_ended(run: Run, story: Story) -> Derived:
     if resume_waits(run, story):
         return Derived(Status.QUEUED, story.attempt, adoptable=True, reason="it waits for its devices")
     if story.spawn is None and story.start is None:

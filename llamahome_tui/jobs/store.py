@@ -95,7 +95,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        return str(self.job.get("name") or self.id[16:])
+        """As it was given; a run whose spec.json is broken still has the name in its id."""
+        try:
+            return str(self.job.get("name") or self.id[16:])
+        except ConfigError:
+            return self.id[16:]
 
     @property
     def live(self) -> bool:

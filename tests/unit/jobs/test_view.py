@@ -167,3 +167,15 @@ def test_a_journal_of_its_own_writer_reads_the_same(run: Run) -> None:
     assert (found.step, found.steps, found.metrics) == (399, 400, {"loss": 1 / 399})
     assert len(history.whole(run.events_path).attempts) == 1
     assert history.whole(run.events_path).attempts[0].last["step"] == 399
+
+
+def test_a_run_whose_spec_is_broken_failed_and_can_be_removed(run: Run) -> None:
+    from llamahome_tui.jobs.commands.removing import execute, make_plan
+
+    (run.dir / "spec.json").write_text("{")
+    store = RunStore(run.state)
+    found = store.resolve("r")
+    view = summarise(found)
+    assert (view.status, view.adoptable) == ("failed", False) and "runs remove" in view.hint
+    assert make_plan(store, found).status == "failed"
+    assert execute(store, found) == [] and store.list() == []
