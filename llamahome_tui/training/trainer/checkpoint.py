@@ -45,15 +45,25 @@ def newest(run: Run) -> tuple[Checkpoint | None, list[Path]]:
 
     Only for the holder of the trainer's lock: left-overs of a save that was killed are removed.
     """
-    for pattern in (".tmp-*", ".old-*"):
-        for left_over in run.checkpoints_dir.glob(pattern):
-            shutil.rmtree(left_over, ignore_errors=True)
+    _tidy(run.checkpoints_dir)
     aside = recovery.set_aside_partials(run, hashes=True)
     found = recovery.newest_complete_checkpoint(run)
     if found is None:
         return None, aside
     notes = json.loads((found.path / COUNTERS).read_text(encoding="utf-8"))
     return Checkpoint(found.path, found.step, notes), aside
+
+
+def _tidy(folder: Path) -> None:
+    """Clear what a killed save left; a checkpoint that was only moved out of the way for its new version comes back."""
+    for doomed in folder.glob(".old-*"):
+        target = folder / doomed.name.removeprefix(".old-")
+        if target.exists() or recovery.verify(doomed):
+            shutil.rmtree(doomed, ignore_errors=True)
+        else:
+            doomed.rename(target)
+    for unfinished in folder.glob(".tmp-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write(folder: Path, step: int, trainee: Trainee, optimizer: Any, scaler: Any, notes: Mapping[str, Any]) -> Written:

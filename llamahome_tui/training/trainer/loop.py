@@ -65,7 +65,8 @@ class Loop:
         self._report = Report(child.emit, counters, total=total, log_every=spec.training.log_every, epoch=order.epoch)
         self._saved_at_step = counters.step or -1
         self._saved_at = time.monotonic()
-        self._save_due = False  # a save that failed, or one that was asked for
+        self._save_due = False  # a save failed and is owed
+        self._best_unsaved = False  # the best weights so far are those of this step
         self._save_again_at = -math.inf
         self._best_before: Best | None = None
         self._began = time.monotonic() - counters.elapsed_s
@@ -159,6 +160,8 @@ class Loop:
             self._save()
         for request in self.child.requests():
             self._obey(request)
+        if self._best_unsaved:  # an evaluation that was asked for may find the best too
+            self._save()
         if self.child.stopping or self.child.pausing:
             self._save("before leaving")
             return "stopped" if self.child.stopping else "paused"
@@ -201,7 +204,7 @@ class Loop:
             self._best_before = counters.best
             counters.best = Best(self.spec.evaluation.metric, value, counters.step, path)
             counters.evaluations_without_gain = 0
-            self._save_due = True
+            self._best_unsaved = self._saved_at_step != counters.step
             return
         counters.evaluations_without_gain += 1
         patience = self.spec.evaluation.patience
@@ -264,13 +267,14 @@ class Loop:
             return
         before, self.counters.peak_rate = self.counters.peak_rate, rate
         self.child.answer(request, "applied", f"the schedule's peak was {before:g}")
-        self._save(asked=True)  # what was answered must outlive a kill
+        self._saved_at_step = -1  # what was answered must outlive a kill, also where this step is saved already
+        self._save(asked=True)
 
     def _save_is_due(self) -> bool:
         step, wanted = self.counters.step, self.spec.checkpoint
         if step == self._saved_at_step or step == 0:
             return False
-        if step == self._total or self.counters.early_stopped:
+        if step == self._total or self.counters.early_stopped or self._best_unsaved:
             return True
         if time.monotonic() < self._save_again_at:
             return False
@@ -289,6 +293,7 @@ class Loop:
         self.child.emit("phase", phase="save", step=counters.step)
         counters.elapsed_s = self.elapsed_s
         started = time.perf_counter()
+        self._best_unsaved = False
         try:
             written = checkpoint.write(
                 run.checkpoints_dir,

@@ -53,6 +53,23 @@ def test_rotation_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-10", "step-2", "step-30", "step-7.partial"]
 
 
+def test_what_killed_saves_left_is_cleared_and_a_replaced_checkpoint_comes_back(tmp_path: Path) -> None:
+    from llamahome_tui.jobs.store import Run
+
+    run = Run("r", tmp_path)
+    folder = run.checkpoints_dir
+    for number in (1, 2, 3):
+        step(folder, number)
+        (folder / f"step-{number}" / "counters.json").write_text('{"counters": {}}')
+    (folder / "step-3").rename(folder / ".old-step-3")  # killed just before the new version got the name
+    (folder / "step-2").rename(folder / ".old-step-2")
+    (folder / ".old-step-2" / "state").unlink()  # killed while it was removed
+    (folder / ".tmp-step-4").mkdir()
+    found, aside = checkpoint.newest(run)
+    assert found is not None and found.step == 3 and not aside
+    assert sorted(p.name for p in folder.iterdir()) == ["step-1", "step-3"]
+
+
 def test_disk_full_is_known_by_number_text_and_cause() -> None:
     wrapped = RuntimeError("write failed")
     wrapped.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
