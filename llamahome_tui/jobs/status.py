@@ -90,7 +90,7 @@ class Derived:
 class Story:
     """What the journals tell about the newest attempt; each field is None when that has not happened in it."""
 
-    spawn: Record | None
+    spawn: Record | None  # its `begin` while there is no more
     exit: Record | None
     stall: Record | None
     start: Record | None
@@ -98,6 +98,7 @@ class Story:
     error: Record | None
     events_bytes: int
     caretaker: int | None  # pid of the supervisor that started or adopted it
+    adopted: bool
 
     @property
     def attempt(self) -> int:
@@ -115,6 +116,12 @@ class Story:
         return None
 
     @property
+    def unborn(self) -> bool:
+        """Whether it was begun and nothing of it was ever seen: its supervisor died just then, and it is still due."""
+        begun = self.spawn is not None and self.spawn["type"] == "begin" and not self.adopted
+        return begun and self.exit is None and self.start is None and self.end is None and self.error is None
+
+    @property
     def retry_due(self) -> bool:
         """Whether its supervisor has decided to try again and not done it yet."""
         return self.exit is not None and bool(self.exit.get("retry"))
@@ -129,8 +136,8 @@ def tell(run: Run) -> Story:
     """The newest attempt, read from the ends of both journals; how long these are does not matter."""
     spawn = exit_ = stall = None
     adopted: Record | None = None
-    for record in reversed(tail(run.supervisor_path, 16, {"spawn", "adopt", "exit", "stall"})):
-        if record["type"] == "spawn":
+    for record in reversed(tail(run.supervisor_path, 16, {"begin", "spawn", "adopt", "exit", "stall"})):
+        if record["type"] in ("begin", "spawn"):
             spawn = record
             break
         if record["type"] == "adopt":
@@ -140,7 +147,7 @@ def tell(run: Run) -> Story:
         elif adopted is None:  # an exit before an adoption was that of an earlier attempt
             exit_ = exit_ or record
     if spawn is None and (exit_ is not None or stall is not None):
-        spawn = next(iter(tail(run.supervisor_path, 1, {"spawn"})), None)
+        spawn = next(iter(tail(run.supervisor_path, 1, {"begin", "spawn"})), None)
     try:
         size = run.events_path.stat().st_size
     except FileNotFoundError:
@@ -152,7 +159,7 @@ def tell(run: Run) -> Story:
     caretaker = (adopted or spawn or {}).get("supervisor")
     return Story(
         spawn, exit_, stall, found.get("start"), found.get("end"), found.get("error"), size,
-        caretaker if isinstance(caretaker, int) else None,
+        caretaker if isinstance(caretaker, int) else None, adopted is not None,
     )  # fmt: skip
 
 
@@ -219,11 +226,13 @@ def _working(run: Run, story: Story, trainer: int, supervisor: int | None) -> De
 
 def _between(run: Run, story: Story, supervisor: int) -> Derived:
     """A supervisor without a trainer: it waits, starts one, or has just seen one go."""
-    if resume_waits(run, story) or story.spawn is None:
+    if story.spawn is None or (resume_waits(run, story) and not story.unborn):
         return Derived(Status.QUEUED, story.attempt, supervisor_pid=supervisor, reason="it waits for its devices")
     if story.caretaker not in (None, supervisor):
         # It has only just come, perhaps to sweep: what it finds is as if nobody were there.
         return replace(_alone(run, story), supervisor_pid=supervisor, adoptable=False)
+    if story.unborn:
+        return Derived(Status.STARTING, story.attempt, supervisor_pid=supervisor)
     if story.exit is not None:
         if story.retry_due:
             stopped = control.stop_requested(run) is not None
@@ -257,10 +266,10 @@ def _alone(run: Run, story: Story) -> Derived:
 def _waiting_or_ended(run: Run, story: Story) -> Derived:
     if resume_waits(run, story):
         return Derived(Status.QUEUED, story.attempt, adoptable=True, reason="it waits for its devices")
-    if story.spawn is None and story.start is None:
+    if story.unborn or (story.spawn is None and story.start is None):
         if control.stop_requested(run) is not None:
-            return Derived(Status.STOPPED, 0, reason="it was stopped before it began")
-        return Derived(Status.QUEUED, 0, adoptable=True, reason="it waits for its devices")
+            return Derived(Status.STOPPED, story.attempt, reason="it was stopped before it began")
+        return Derived(Status.QUEUED, story.attempt, adoptable=True, reason="it waits for its devices")
     if story.retry_due and control.stop_requested(run) is None and not story.rebooted:
         return Derived(
             Status.UNSUPERVISED, story.attempt, adoptable=True,
@@ -346,8 +355,10 @@ def _hint_for(run: Run, name: str | None, oom: bool) -> str:
 def resume_waits(run: Run, story: Story) -> bool:
     """Whether somebody has asked for another attempt that has not been spawned."""
     asked = control.resume_in(control.requests(run))
-    if asked is None or (story.spawn is not None and asked.id == story.spawn.get("request")):
+    if asked is None:
         return False
+    if story.spawn is not None and asked.id == story.spawn.get("request"):
+        return story.unborn
     return asked.id not in control.answered(run)
 
 

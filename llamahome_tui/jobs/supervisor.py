@@ -125,20 +125,19 @@ class Supervisor:
 
     def _find(self) -> Trainer | None:
         """The trainer that an earlier supervisor has left, adopted."""
-        pid = holder(self.run.trainer_lock)
+        locked = holder(self.run.trainer_lock)
         story = tell(self.run)
-        if pid is None and story.exit is None and story.spawn is not None:
-            # Started, and not so far that it has its lock.
-            spawned = Identity.from_record(story.spawn)
-            pid = spawned.pid if spawned is not None and spawned.alive else None
-        process = Identity.of(pid) if pid else None
-        if process is None:
+        process = Identity.of(locked) if locked else None
+        if locked is None and story.exit is None and story.spawn is not None:
+            process = Identity.from_record(story.spawn)  # started, and not so far that it has its lock
+        if process is None or not process.here:
             return None
         try:
             pidfd = os.pidfd_open(process.pid)
         except OSError:
             return None
-        if not process.alive:
+        # Looked at again behind the descriptor: from here on no stranger can be meant by it.
+        if not process.alive or (locked and holder(self.run.trainer_lock) != locked):
             os.close(pidfd)
             return None
         attempt = max(1, story.attempt)
@@ -148,7 +147,7 @@ class Supervisor:
     def _due(self) -> bool:
         """Whether an attempt is to be started: the first, one that was asked for, or a retry that was promised."""
         story = tell(self.run)
-        if resume_waits(self.run, story) or (story.spawn is None and story.start is None):
+        if resume_waits(self.run, story) or story.unborn or (story.spawn is None and story.start is None):
             return True
         return story.retry_due and self._ledger.stop() is None and not story.rebooted
 
@@ -207,11 +206,14 @@ class Supervisor:
         recovery.set_aside_partials(self.run)
         self._recovery = retries.Recovery.of(self.run.effective_job())
         changes = request.value.get("set") if request is not None and isinstance(request.value, dict) else None
-        attempt = tell(self.run).attempt + 1
+        story = tell(self.run)
+        attempt = story.attempt if story.unborn else story.attempt + 1
         about: dict[str, Any] = {"attempt": attempt, "supervisor": os.getpid()}
         about["events_bytes"] = self.run.events_path.stat().st_size if self.run.events_path.exists() else 0
         if request is not None:
             about.update(request=request.id, set=changes if isinstance(changes, dict) else {})
+        # Before the fork: whatever happens right after it, this attempt is known, and nobody begins it a second time.
+        self._ledger.write("begin", **about, host=os.uname().nodename, boot_id=boot_id())
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             out = os.open(

@@ -176,6 +176,37 @@ def test_F03_many_adopters_are_one(bench: Bench) -> None:
     bench.ended(run, Status.STOPPED)
 
 
+def test_F03_supervisor_killed_between_the_fork_and_its_record(bench: Bench) -> None:
+    """What it has not written down yet is neither lost nor done twice."""
+    run = bench.launched(steps=60)
+    found = derive(run)
+    kill(found.supervisor_pid)
+    bench.reaches(run, Status.UNSUPERVISED)
+    lines = run.supervisor_path.read_bytes().splitlines(keepends=True)
+    assert types(run.supervisor_path) == ["begin", "spawn"]
+    run.supervisor_path.write_bytes(lines[0])  # as if it had died there
+    assert derive(run).status is Status.UNSUPERVISED
+    spawn.launch(run, bench.environ)
+    bench.ended(run, Status.COMPLETED)
+    assert types(run.supervisor_path) == ["begin", "adopt", "exit"]
+    assert types(run.events_path).count("start") == 1
+    # The same for an attempt that was asked for, and that nobody looked after to its end.
+    control.drop(run, "resume", {"set": {"toy.steps": 90}})
+    spawn.launch(run, bench.environ)
+    eventually(lambda: types(run.events_path).count("start") == 2, "the second attempt")
+    kill(derive(run).supervisor_pid)
+    records = list(read(run.supervisor_path))
+    cut = next(number for number, record in enumerate(records) if record.get("attempt") == 2) + 1
+    run.supervisor_path.write_bytes(b"".join(run.supervisor_path.read_bytes().splitlines(keepends=True)[:cut]))
+    eventually(lambda: derive(run).status is Status.COMPLETED, "the end")
+    spawn.ensure_supervised(bench.store, bench.environ)
+    eventually(lambda: types(run.supervisor_path).count("exit") == 2 and not run.live, "the record of its end")
+    time.sleep(0.3)
+    assert derive(run).status is Status.COMPLETED
+    assert types(run.events_path).count("start") == 2
+    gapless(run)
+
+
 def test_F03_supervisor_killed_before_a_retry(bench: Bench) -> None:
     run = bench.run(steps=30, faults={"12": "error"}, recovery={"retries": 2, "backoff_s": 3})
     spawn.launch(run, bench.environ)
@@ -206,7 +237,7 @@ def test_F03_an_end_that_nobody_saw_is_told_by_the_next_process(bench: Bench, wo
         eventually(lambda: of(run.supervisor_path, "notify") and not run.live, "the notification")
     assert derive(run).status.value == word
     assert json.loads(told.read_text())["status"] == word
-    assert types(run.supervisor_path) == ["spawn", "exit", "notify"]
+    assert types(run.supervisor_path) == ["begin", "spawn", "exit", "notify"]
     assert spawn.ensure_supervised(bench.store, bench.environ) == []
 
 
@@ -378,7 +409,7 @@ def test_F09_a_second_supervisor_is_refused(bench: Bench) -> None:
     assert done.returncode == 0
     assert f"process {pid}" in done.stderr
     assert derive(run).supervisor_pid == pid
-    assert types(run.supervisor_path) == ["spawn"]
+    assert types(run.supervisor_path) == ["begin", "spawn"]
 
 
 def test_F09_a_second_trainer_is_refused(bench: Bench) -> None:

@@ -266,6 +266,27 @@ def test_a_resume_that_waits(stage: Stage) -> None:
     assert derive(stage.run).attempt == 2
 
 
+def test_an_attempt_that_was_begun_and_never_seen_is_still_due(stage: Stage) -> None:
+    stage.supervisor("begin", attempt=1, events_bytes=0, supervisor=999_998)
+    assert (stage.status, derive(stage.run).adoptable) == (Status.QUEUED, True)
+    stage.start()
+    assert stage.status is Status.LOST
+    asked = control.drop(stage.run, "resume")
+    assert stage.status is Status.QUEUED
+    pid = stage.hold(stage.run.supervisor_lock)
+    size = stage.run.events_path.stat().st_size
+    stage.supervisor("begin", attempt=2, events_bytes=size, request=asked, supervisor=pid)
+    assert (stage.status, derive(stage.run).attempt) == (Status.STARTING, 2)
+    stage.kill()
+    assert (stage.status, derive(stage.run).adoptable) == (Status.QUEUED, True)
+    # Its trainer was there after all, came to its end, and nobody saw it: the request is fulfilled.
+    stage.start(2)
+    stage.trainer("end", reason="completed")
+    assert stage.status is Status.COMPLETED
+    control.drop(stage.run, "stop")
+    assert stage.status is Status.COMPLETED
+
+
 def test_an_adopted_death_belongs_to_the_adopted_attempt(stage: Stage) -> None:
     stage.spawn()
     stage.exit(retry=True)
