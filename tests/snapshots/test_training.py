@@ -17,6 +17,8 @@ from llamahome_tui.resources.snapshot import Cpu, Disk, Gpu, GpuState, Memory, S
 from llamahome_tui.start import surroundings
 from llamahome_tui.tui.app import LlamaHomeApp
 from llamahome_tui.tui.screens.training.page import RunPage
+from llamahome_tui.tui.screens.training.screen import TrainingScreen
+from llamahome_tui.tui.widgets.cells import Value
 from llamahome_tui.tui.widgets.table import Table
 from tests.conftest import clean_environ
 from tests.runfolder import EPOCH, live_run, make_run
@@ -98,10 +100,11 @@ def after(
         if run:
             table = app.screen.query_one(Table)
             table.select(next(row.id for row in table.rows if row.id.endswith(run)))
+        await _until(pilot, lambda: _preview_painted(app))
         for key in keys:
             await pilot.press(key)
             await pilot.pause()
-        await _until(pilot, lambda: ready(app))
+        await _until(pilot, lambda: ready(app) and _preview_painted(app))
         await pilot.pause(0.3)
 
     return before
@@ -109,6 +112,15 @@ def after(
 
 def _panel_painted(app: LlamaHomeApp) -> bool:
     return any("48" in str(value.render()) for value in app.screen.query("ResourcePanel Value"))
+
+
+def _preview_painted(app: LlamaHomeApp) -> bool:
+    """Whether a tall terminal shows the selected run below the list, where there is one."""
+    screen = app.screen
+    if not isinstance(screen, TrainingScreen) or not screen.has_class("-tall") or screen.table.selected is None:
+        return True
+    preview = screen.preview
+    return preview is not None and preview.display and screen.table.selected in preview.query_one(Value).text
 
 
 def _page_ready(app: LlamaHomeApp) -> bool:

@@ -16,6 +16,7 @@ from llamahome_tui.tui.widgets.table import Column, Table
 if TYPE_CHECKING:
     from llamahome_tui.jobs.view import RunView
     from llamahome_tui.tui.screens.training.listing import RunListing
+    from llamahome_tui.tui.screens.training.preview import Preview, Watched
 
 # This module is imported before the first frame: everything that reads or acts is imported when it is needed.
 
@@ -60,6 +61,9 @@ class TrainingScreen(BaseScreen):
         self.views: dict[str, RunView] = {}
         self.listing: RunListing | None = None
         self.poll = Poll(self.home, "runs", self._read, READ_EVERY_S)
+        self.preview: Preview | None = None
+        self.watched: Watched | None = None
+        self.preview_poll: Poll[Any] | None = None
         if self.home.first_run:
             self.call_after_refresh(self._open_first)
 
@@ -73,15 +77,16 @@ class TrainingScreen(BaseScreen):
         return self.listing.read()
 
     def polls(self) -> tuple[Poll[Any], ...]:
-        """The list."""
-        return (self.poll,)
+        """The list, and the selected run where there is room for it."""
+        return (self.poll,) if self.preview_poll is None else (self.poll, self.preview_poll)
 
     def subject(self) -> dict[str, str]:
         """The selected run."""
         return {"run": self.table.selected, "model": self.table.selected} if self.table.selected else {}
 
     def tick(self, now: float) -> None:
-        """Paint the newest list."""
+        """Paint the newest list, and the preview below it."""
+        self._tick_preview()
         if not self.poll.changed():
             return
         if self.poll.error is not None:
@@ -93,6 +98,46 @@ class TrainingScreen(BaseScreen):
         self.table.show(rows(views, now, self.table.ascii))
         live = sum(not view.ended for view in views)
         self.home.note = f"{live} live" if live else ""
+
+    def _tick_preview(self) -> None:
+        if not self.has_class("-tall"):
+            if self.preview_poll is not None and self.preview is not None:
+                self.preview_poll.pause()
+                self.preview.display = False
+            return
+        if self.preview_poll is None or self.preview is None or self.watched is None:
+            self._make_preview()
+            return
+        selected = self.table.selected
+        if (self.watched.run.id if self.watched.run else None) != selected:
+            self._watch(selected)
+        if not self.preview_poll.awake:
+            self.preview_poll.start()
+        if self.watched.catching_up:
+            self.preview_poll.now()
+        if self.preview_poll.changed() or not self.preview.display:
+            page = self.preview_poll.value
+            self.preview.show(page if page is not None and page.view.id == selected else None)
+
+    def _make_preview(self) -> None:
+        """Not for the first frame: made when the list is there and the terminal is tall enough."""
+        if self.poll.value is None:
+            return
+        from llamahome_tui.tui.screens.training.preview import Preview, Watched
+
+        self.watched, self.preview = Watched(), Preview(id="preview")
+        self.preview.display = False
+        self.query_one("#body").mount(self.preview)
+        self.preview_poll = Poll(self.home, "preview", self.watched.read, READ_EVERY_S)
+        self.preview_poll.start()
+
+    def _watch(self, selected: str | None) -> None:
+        from llamahome_tui.jobs.store import Run
+
+        if self.watched is not None and self.preview_poll is not None:
+            runs = self.home.context.places.runs
+            self.watched.run = Run(selected, runs / selected) if selected is not None else None
+            self.preview_poll.now()
 
     def _open_first(self) -> None:
         from llamahome_tui.jobs.store import RunStore
