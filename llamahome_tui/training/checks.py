@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from llamahome_tui.models.locate import Located
 
 NEEDED: Final = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "jinja2", "numpy")
-_ASK: Final = "import importlib.util as u, sys; print(' '.join(n for n in sys.argv[1:] if u.find_spec(n) is None))"
+_ASK: Final = (
+    "import importlib.util as u, sys; old = sys.version_info < (3, 11); "
+    "print(*['python>=3.11'] * old, *[n for n in sys.argv[1:] if u.find_spec(n) is None])"
+)
 _ASK_S: Final = 20.0
 _ROOM: Final = 16 << 20  # bytes for journals, logs and prepared rows of any run
 _SMALL_ADAPTER: Final = 0.02  # of the weights: what an adapter with its optimiser state takes, generously

@@ -313,6 +313,37 @@ def test_a_waiting_run_can_be_stopped_and_a_dead_holder_frees_its_device(run_cli
     assert status_of(run_cli, first) in ("lost", "failed")
 
 
+@pytest.mark.parametrize("look", [("list",), ("show", "long"), ("events", "long"), ("logs", "long")])
+def test_F03_who_looks_at_an_unsupervised_run_gives_it_a_supervisor(
+    run_cli: Cli, home: Path, look: tuple[str, ...]
+) -> None:
+    run_id = begin(run_cli, "long", "echo up; sleep 60")
+    lines(home, run_id, 1)
+    run = Run.open(home / "state" / "runs" / run_id)
+    trainer, first = holder(run.trainer_lock), holder(run.supervisor_lock)
+    os.kill(first or 0, signal.SIGKILL)
+    eventually(lambda: holder(run.supervisor_lock) is None)
+    assert run_cli("runs", *look, "--json").status == 0
+    second = eventually(lambda: holder(run.supervisor_lock), "a new supervisor")
+    assert second != first and holder(run.trainer_lock) == trainer
+    assert run_cli("runs", "stop", run_id, "--json").data["status"] == "stopped"
+
+
+def test_F39_all_who_follow_see_the_same(run_cli: Cli, start_cli: Any, home: Path) -> None:
+    script = "echo up; for i in 1 2 3 4 5 6 7 8 9; do echo '{\"loss\": '$i'}'; sleep 0.2; done; sleep 60"
+    run_id = begin(run_cli, "shared", script)
+    lines(home, run_id, 1)
+    watchers = [start_cli("runs", "watch", run_id, "--json") for _ in range(2)]
+    lines(home, run_id, 10)
+    stops = [start_cli("runs", "stop", run_id, "--json") for _ in range(2)]
+    ends = [json.loads(process.communicate(timeout=60)[0].splitlines()[-1]) for process in (*watchers, *stops)]
+    assert {end["data"]["status"] for end in ends} == {"stopped"}
+    applied = [
+        r for r in run_cli("runs", "events", run_id, "--json").lines if r.get("record", {}).get("outcome") == "applied"
+    ]
+    assert len(applied) == 1
+
+
 # --- looking --------------------------------------------------------------------------------------------------------
 
 

@@ -29,18 +29,16 @@ _LONGEST: Final = 1 << 20  # bytes of a line of out.log that are kept before it 
 
 def show(context: Context, id: str) -> Iterator[Outcome]:
     """Everything about one run."""
-    run = RunStore(context.places).resolve(id)
-    adoption = Adoption(context)
-    adoption.look(run, derive(run))
+    run = _seen(context, id)
     view = summarise(run, full=True)
-    after = (f"llamahome --batch runs resume {run.id}",) if view.status in _RESUMABLE else ()
+    after = (f"llamahome --batch runs resume {run.id}",) if view.attempt and view.status in _RESUMABLE else ()
     yield Result(view.to_dict(), hint=view.hint, next=after)
 
 
 def assert_metric(context: Context, id: str, condition: str) -> Iterator[Outcome]:
     """Raises TrainingError `assert.failed` (exit 9) when the condition does not hold for the run's newest values."""
     wanted = read_condition(condition)
-    run = RunStore(context.places).resolve(id)
+    run = _seen(context, id)
     values = _measured(summarise(run, full=True))
     if wanted.metric not in values:
         raise NotFoundError(
@@ -64,7 +62,7 @@ def assert_metric(context: Context, id: str, condition: str) -> Iterator[Outcome
 
 def logs(context: Context, id: str, follow: bool = False) -> Iterator[Outcome]:
     """What the run printed, line by line; of a line that was repainted with carriage returns, the last state."""
-    run = RunStore(context.places).resolve(id)
+    run = _seen(context, id)
     lines = 0
     for line in _printed(context, run, follow):
         lines += 1
@@ -76,7 +74,7 @@ def logs(context: Context, id: str, follow: bool = False) -> Iterator[Outcome]:
 
 def events(context: Context, id: str, after: int | None = None, follow: bool = False) -> Iterator[Outcome]:
     """The records of both journals, merged by time; `after` is a number of the trainer's journal."""
-    run = RunStore(context.places).resolve(id)
+    run = _seen(context, id)
     if after is not None and after < 0:
         raise UsageError("--after must be 0 or more", hint=f"as in: llamahome --batch runs events {run.id} --after 100")
     since = _time_of(run, after)
@@ -98,6 +96,13 @@ def events(context: Context, id: str, after: int | None = None, follow: bool = F
 _RESUMABLE: Final = frozenset(
     {Status.STOPPED.value, Status.PAUSED.value, Status.FAILED.value, Status.INTERRUPTED.value, Status.LOST.value}
 )
+
+
+def _seen(context: Context, id: str) -> Run:
+    """The run, which has a supervisor again if it had lost it."""
+    run = RunStore(context.places).resolve(id)
+    Adoption(context).look(run, derive(run))
+    return run
 
 
 def _measured(view: RunView) -> dict[str, float | None]:
