@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TextIO
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TextIO
 
 from llamahome_tui.batch.progress import ProgressLine
 from llamahome_tui.batch.records import Standing, happening, journal_line
@@ -37,6 +37,7 @@ class People:
         self._quiet = quiet
         self._bar = ProgressLine(stderr, repaint and stderr.isatty() and stdout.isatty(), clock)
         self._standing = Standing()
+        self._phases: set[str] = set()
         self._unfinished = False  # the last thing on stdout was text without its newline
 
     def show(self, outcome: Outcome) -> None:
@@ -87,11 +88,22 @@ class People:
             self._print([journal_line(outcome.source, outcome.record)])
             return
         self._standing.take(outcome.record)
-        line = happening(outcome.source, outcome.record)
+        line = "" if self._again(outcome.record) else happening(outcome.source, outcome.record)
         if line:
             self._say(line)
         elif not self._quiet and outcome.record.get("type") in ("progress", "metrics"):
             self._bar.update(self._standing.line(), self._standing.share)
+
+    def _again(self, record: Mapping[str, Any]) -> bool:
+        """Whether it is a phase that this attempt has been in before: train and eval take turns all the time."""
+        if record.get("type") == "start":
+            self._phases.clear()
+        phase = record.get("phase")
+        if record.get("type") != "phase" or not isinstance(phase, str):
+            return False
+        known = phase in self._phases
+        self._phases.add(phase)
+        return known
 
     def _progress(self, outcome: Progress) -> None:
         if self._quiet:
@@ -99,10 +111,12 @@ class People:
         share = outcome.done / outcome.total if outcome.total > 0 else None
         if outcome.unit == "bytes":
             counted = human_bytes(outcome.done) + (f"/{human_bytes(outcome.total)}" if outcome.total else "")
+        elif not outcome.done and not outcome.total:
+            counted = ""
         else:
             counted = f"{outcome.done:g}" + (f"/{outcome.total:g}" if outcome.total else "")
             counted += f" {outcome.unit}".rstrip()
-        self._bar.update(_line(f"{outcome.label} {counted}"), share)
+        self._bar.update(_line(f"{outcome.label} {counted}").rstrip(), share)
 
     def _say(self, text: str) -> None:
         if self._quiet:
