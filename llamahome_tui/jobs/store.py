@@ -169,6 +169,7 @@ class RunStore:
         staging = self.runs / f".new-{os.urandom(8).hex()}"
         try:
             self.prepare()
+            self._clear_staging()
             staging.mkdir(mode=0o700)
             for folder in ("control", "checkpoints", "artifacts"):
                 (staging / folder).mkdir(mode=0o700)
@@ -235,6 +236,16 @@ class RunStore:
         """The live run of this name, if there is one."""
         named = (run for run in self.list() if run.id[16:].startswith(_slug(name)))
         return next((run for run in named if run.live and run.name == name), None)
+
+    def _clear_staging(self) -> None:
+        """Take away what a killed `create` has left: nobody needs an hour between its first and its last step."""
+        for left in self.runs.glob(".new-*"):
+            try:
+                old = time.time() - left.stat(follow_symlinks=False).st_mtime > 3600
+            except FileNotFoundError:
+                continue
+            if old and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
 
     def _publish(self, staging: Path, name: str, job: Mapping[str, Any]) -> Run:
         now = time.time()

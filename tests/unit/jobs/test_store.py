@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,19 @@ def test_a_run_is_made_whole_and_private(store: RunStore) -> None:
         assert path.stat().st_mode & 0o777 == 0o700
     assert (run.dir / "spec.json").stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in store.runs.iterdir()] == [run.id]
+
+
+def test_what_a_killed_start_has_left_is_cleared_away_later(store: RunStore, tmp_path: Path) -> None:
+    store.prepare()
+    young, old, link = (store.runs / f".new-{word}" for word in ("young", "old", "link"))
+    for folder in (young, old):
+        (folder / "control").mkdir(parents=True)
+    link.symlink_to(tmp_path)
+    for folder in (old, link):
+        os.utime(folder, (0, 0), follow_symlinks=False)
+    run = store.create({"name": "a"})
+    assert {path.name for path in store.runs.iterdir()} == {".new-young", ".new-link", run.id}
+    assert store.list() == [run]
 
 
 def test_ids_are_unique_and_newest_comes_first(store: RunStore) -> None:
