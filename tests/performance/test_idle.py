@@ -22,7 +22,7 @@ from tests.conftest import clean_environ
 
 SETTLE_S, WATCH_S = 5.0, 10.0
 MOST_BYTES_S = 2000
-MOST_TIMES_THE_PEER, SLACK = 2.0, 1.5
+MOST_TIMES_THE_PEER, SLACK = 2.5, 1.5  # the list of runs is read each second too
 
 # The peer: the same samples, all of the panel in one Static, nothing else on the screen.
 PEER = """
@@ -70,9 +70,8 @@ def _read_for(terminal: int, seconds: float) -> bytes:
 
 
 def _cpu_s(pid: int) -> float:
-    """CPU seconds of the process and all its threads so far (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU seconds of all threads of the process so far; nanoseconds from schedstat, where stat has only ticks."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def _watch(argv: list[str], environ: dict[str, str], mark: bytes) -> tuple[float, float]:

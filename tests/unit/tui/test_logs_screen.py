@@ -11,7 +11,7 @@ from llamahome_tui.context import Context
 from llamahome_tui.tui.app import LlamaHomeApp
 from llamahome_tui.tui.screens.logs.pane import LogLines
 from llamahome_tui.tui.widgets.table import Table
-from tests.unit.tui.test_cache_screen import shown_text, until
+from tests.looking import shown_text, until
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from llamahome_tui.context import Context
 from llamahome_tui.tui.app import LlamaHomeApp
 from llamahome_tui.tui.screens.models.screen import ModelsScreen
 from llamahome_tui.tui.widgets.table import Table
-from tests.unit.tui.test_cache_screen import shown_text, until
+from tests.looking import shown_text, until
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
