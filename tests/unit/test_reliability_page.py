@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 
-FOLDER = REPOSITORY / "tests" / "integration"
+TESTS = REPOSITORY / "tests"
 
 
 def functions_of(path: Path) -> set[str]:
@@ -19,11 +19,12 @@ def test_the_page_and_the_tests_name_each_other() -> None:
     named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", page)
     assert named
     for file, test in named:
-        assert (FOLDER / file).exists(), file
-        assert not test or test in functions_of(FOLDER / file), (file, test)
+        found = list(TESTS.rglob(file))
+        assert found, file
+        assert not test or any(test in functions_of(path) for path in found), (file, test)
     families = set(re.findall(r"all named `(test_\w+)`", page))
     for file in ("test_faults.py", "test_threats.py"):
-        for test in functions_of(FOLDER / file):
+        for test in functions_of(TESTS / "integration" / file):
             assert test in page or any(test.startswith(family) for family in families), (
                 f"{file}::{test} is not on the page"
             )
