@@ -167,6 +167,10 @@ def _config_get(data: Any) -> Iterator[str]:
     yield clean(_value(data["value"]) if data["value"] is not None else "")
 
 
+def _config_validate(data: Any) -> Iterator[str]:
+    yield f"no mistake in {', '.join(clean(str(file)) for file in data['checked']) or 'the environment; no files yet'}"
+
+
 def _raw_text(data: Any) -> Iterator[str]:
     """Text that belongs on stdout as it is: a spec, a completion script, a schema."""
     if isinstance(data, str):
@@ -280,6 +284,7 @@ _FORMS: dict[str, Form] = {
     "system doctor": _worded("resources.wording:doctor_lines"),
     "config get": _config_get,
     "config show": _config_show,
+    "config validate": _config_validate,
     "schema spec": _json,
     "schema events": _json,
     "schema results": _json,

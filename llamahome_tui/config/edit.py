@@ -11,7 +11,7 @@ from typing import Any
 
 from llamahome_tui.config import models_file, settings
 from llamahome_tui.config.fields import Mistake, flatten, plain
-from llamahome_tui.config.places import Places
+from llamahome_tui.config.places import Places, make_private
 from llamahome_tui.config.toml_lines import key_lines, line_of, parse
 from llamahome_tui.errors import BusyError, ConfigError, NotFoundError
 
@@ -124,7 +124,7 @@ def _mistakes(text: str, source: str, in_models: bool) -> list[Mistake]:
 
 def _replace(path: Path, text: str) -> None:
     """A file that is old or new, never in between, and readable by its owner only."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -90,7 +90,7 @@ class Places:
         """Make our folders, for this user only (0700). Raises ConfigError `places.not_writable` where that fails."""
         for folder in (self.state, self.runs, self.locks, self.logs, self.config, self.cache, self.data):
             try:
-                _make(folder)
+                make_private(folder)
             except OSError as error:
                 raise _not_writable(folder, error.strerror or str(error)) from None
         for folder in (self.state, self.runs, self.locks, self.logs):
@@ -98,7 +98,7 @@ class Places:
                 raise _not_writable(folder, "it cannot be written to")
 
 
-def _make(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """`mkdir -p` with 0700 for each folder made; `Path.mkdir(parents=True)` gives the mode to the last one only."""
     missing: list[Path] = []
     while not folder.is_dir():

@@ -18,6 +18,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from llamahome_tui.config.places import make_private
+
 _CHUNK = 8 << 20
 _STALE_S = 24 * 3600
 
@@ -111,7 +113,7 @@ class Writer:
         if self._folder is None or self._temporary is None:
             return _store(arrays, facts)
         try:
-            self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._folder.parent)
             _write(self._temporary, arrays, facts)
             if load(self._folder) is None:  # else somebody was first: theirs is the same
                 shutil.rmtree(self._folder, ignore_errors=True)

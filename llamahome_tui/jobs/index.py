@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from llamahome_tui import __version__
+from llamahome_tui.config.places import make_private
 from llamahome_tui.jobs.identity import boot_id
 from llamahome_tui.jobs.store import Run
 
@@ -64,7 +65,7 @@ class Index:
         data = json.dumps({"seen_by": self._seen_by, "runs": {**kept, **self._used}}, separators=(",", ":"))
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._path.parent)
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(fd, "w", encoding="ascii") as file:
                 file.write(data)

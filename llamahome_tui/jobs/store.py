@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from llamahome_tui.config.places import make_private
 from llamahome_tui.errors import BusyError, ConfigError, LlamaHomeError, NotFoundError, ResourceError, UsageError
 from llamahome_tui.jobs.journal import read
 from llamahome_tui.jobs.locks import RecordLock, holder
@@ -183,7 +184,7 @@ class RunStore:
         """Make sure that a run could be made now: folders there, writable, not full. Raises like `create`."""
         try:
             for folder in (self.runs, self.locks):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(folder)
                 if not os.access(folder, os.W_OK | os.X_OK):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
             status = os.statvfs(self.runs)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamahome_tui.config.places import make_private
 from llamahome_tui.units import utc
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        for folder in reversed([path.parent, *path.parent.parents]):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        make_private(path.parent)
         return os.open(path, flags, 0o600)
 
 

@@ -218,3 +218,16 @@ def test_output_without_utf8_still_comes(home):
         check=False,
     )  # fmt: skip
     assert json.loads(as_json.stdout)["data"]["value"] == "/opt/größe"
+
+
+@pytest.mark.parametrize("words", ["runs list", "config set ui.ascii true", "runs exec --name a -- true", "train init"])
+def test_every_folder_that_a_first_command_makes_is_private(run_cli, home, words):
+    """T11: even under a generous umask, and whichever command is the first one."""
+    old = os.umask(0)
+    try:
+        assert run_cli(*words.split()).status == 0
+    finally:
+        os.umask(old)
+    made = [path for path in home.rglob("*") if path.name not in ("user", "hf") and not path.is_symlink()]
+    assert made
+    assert [str(path) for path in made if path.stat().st_mode & 0o077] == []

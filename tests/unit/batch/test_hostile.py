@@ -118,7 +118,7 @@ def test_records(kind):
 )
 @settings(max_examples=100, deadline=None)
 def test_anything_without_a_form(data):
-    people, machine, shown = streams("config validate")
+    people, machine, shown = streams("config path")
     for writer in (people, machine):
         writer.show(Item("x", data))
         writer.show(Result(data))
