@@ -269,11 +269,24 @@ def _not_writable(folder: Path) -> str:
 
 
 def _open_to(folder: Path) -> str:
-    mode = folder.stat().st_mode
+    facts = folder.stat()
+    mode = facts.st_mode
     # With the sticky bit others may add files but not replace ours.
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         return "everyone"
-    return "its group" if mode & stat.S_IWGRP else ""
+    return "its group" if mode & stat.S_IWGRP and not _private_group(facts.st_gid, facts.st_uid) else ""
+
+
+def _private_group(gid: int, uid: int) -> bool:
+    """Whether the group has only this user in it, as most distributions make one for each."""
+    import grp
+    import pwd
+
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return False
+    return group.gr_name == user and set(group.gr_mem) <= {user}
 
 
 def _colours(term: str, environ: Mapping[str, str]) -> str:
