@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llamahome_tui.errors import BusyError, SpecError, UsageError
 from llamahome_tui.jobs import spawn
-from llamahome_tui.jobs.commands.changing import fixed_keys, go_on
+from llamahome_tui.jobs.commands.changing import go_on
 from llamahome_tui.jobs.commands.following import ending, environ_of_jobs, stay_with
 from llamahome_tui.jobs.status import Status, derive
 from llamahome_tui.jobs.store import Run, RunStore
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 _WORDS: Final = "<command line>"
 _LARGEST: Final = 1 << 20  # characters of a spec on stdin
 _RECENT: Final = 20
-# Pinned when the run began; what they say now is no change of the user's.
-_PINNED: Final = frozenset({"model.id", "model.revision"})
+_LENGTH: Final = frozenset({"training.max_steps", "training.epochs"})
+# The same line means the same run only while these agree; `runs resume --set` may change more of them, said aloud.
+_SAME: Final = ("model.", "data.", "method.", "lora.")
+_SAME_KEYS: Final = frozenset({"training.optimizer", "training.precision", "training.seed"})
+# Pinned when the run began, or a label of its own by now.
+_PINNED: Final = frozenset({"model.id", "model.revision", "tags"})
 
 
 def start(
@@ -81,6 +85,7 @@ def begin(context: Context, spec: Spec, *, may_wait: bool = True) -> Run:
 
     Raises what `checks.check` and `submit` raise; no run is left then.
     """
+    asked = {"id": spec.model.id, "revision": spec.model.revision}
     spec = checks.check(context, spec)
     notify = context.settings.notify
     job = {
@@ -88,6 +93,7 @@ def begin(context: Context, spec: Spec, *, may_wait: bool = True) -> Run:
         "kind": "train",
         "cwd": str(context.cwd),
         "spec": spec.to_dict(),
+        "asked_model": asked,
         "spec_hash": spec.digest(),
         "devices": checks.plain_devices(spec),
         "launch": {"python": checks.python_of(context, spec)},
@@ -136,7 +142,7 @@ def _again(context: Context, run: Run, wanted: Spec, *, detach: bool, may_wait: 
         yield from _join(context, run, detach=detach)
         return
     changes = _differences(run, wanted)
-    if derived.status is Status.COMPLETED and not changes:
+    if derived.status is Status.COMPLETED and not _LENGTH & changes.keys():
         yield Accepted(run.id)
         yield Result(ending(run, derived), next=(f"llamahome --batch runs show {run.id}",))
         return
@@ -161,7 +167,10 @@ def _differences(run: Run, wanted: Spec) -> dict[str, Any]:
         if key not in _PINNED and before.get(key) != wanted.get(key):
             table, _, last = key.rpartition(".")
             changes[key] = new[table][last] if table else new[last]
-    fixed = fixed_keys(changes)
+    asked = run.job.get("asked_model")
+    if isinstance(asked, dict) and asked != {"id": wanted.model.id, "revision": wanted.model.revision}:
+        changes["model.id"] = wanted.model.id
+    fixed = [key for key in changes if key in _SAME_KEYS or key.startswith(_SAME)]
     if fixed:
         raise UsageError(
             f"{run.id} has that name and was started from another spec: {', '.join(fixed)} differ",

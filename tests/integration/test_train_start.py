@@ -235,6 +235,9 @@ def test_a_spec_on_stdin_trains_to_its_end(run_cli: Cli, home: Path, tmp_path: P
         "run.other_spec",
         "data.eval",
     )
+    elsewhere = text.replace('id = "tiny"', 'id = "demo"')
+    words = ("train", "start", "-", "--or-resume", "--json")
+    refused(run_cli(*words, stdin=elsewhere, cwd=tmp_path), 2, "run.other_spec", "model.id")
     longer = text.replace("max_steps = 4", "max_steps = 6")
     more = run_cli("train", "start", "-", "--or-resume", "--json", stdin=longer, cwd=tmp_path)
     assert more.status == 0 and more.data["id"] == done.data["id"] and more.data["attempt"] == 2

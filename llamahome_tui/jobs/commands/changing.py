@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 _ANSWER_S: Final = 10.0  # how long `runs control` waits for an answer before it says "pending"
 _SLACK_S: Final = 30.0  # beyond the grace, until a stop counts as stuck
 _TAGS: Final = 32
-# A run that goes on is the same run: what it learns, from what, with which parts, is fixed.
-_FIXED: Final = ("model.", "data.", "method.", "lora.", "report.")
-_FIXED_KEYS: Final = frozenset({"name", "tags", "training.optimizer", "training.precision", "training.seed"})
 
 
 def stop(context: Context, id: str, now: bool = False) -> Iterator[Outcome]:
@@ -87,6 +84,8 @@ def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, An
             f"{run.id} is a wrapped command: it has no spec to change",
             hint=f"resume it as it is: llamahome --batch runs resume {run.id}",
         )
+    from llamahome_tui.jobs.recovery import newest_complete_checkpoint
+    from llamahome_tui.training.resume import fixed_changes
     from llamahome_tui.training.spec import SCHEMA, Spec, make_spec
 
     old = Spec.from_dict(run.effective_job()["spec"])
@@ -96,24 +95,19 @@ def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, An
     )
     values = new.to_dict()
     changes = {key: _at(values, key) for key in SCHEMA if old.get(key) != new.get(key)}
-    fixed = fixed_keys(changes)
+    found_by = "is what the run is found by; runs tag changes tags"
+    fixed: list[tuple[str, str]] = [(key, found_by) for key in ("name", "tags") if key in changes]
+    if newest_complete_checkpoint(run) is not None:
+        fixed += fixed_changes(old, new)
     if fixed:
-        errors = [
-            {"file": "--set", "line": 0, "key": key, "reason": "is fixed once a run has begun", "nearest": ""}
-            for key in fixed
-        ]
+        errors = [{"file": "--set", "line": 0, "key": key, "reason": why, "nearest": ""} for key, why in fixed]
         raise SpecError(
-            f"{', '.join(fixed)} cannot change in a run that goes on",
+            "\n".join(f"--set {key}: {why}" for key, why in fixed),
             code="spec.fixed",
             hint=f"start a new run from it: llamahome --batch train start SPEC --set model.id={run.id}",
             data={"errors": errors},
         )
     return changes
-
-
-def fixed_keys(changes: Mapping[str, Any]) -> list[str]:
-    """Which of these keys a run that goes on cannot change."""
-    return [key for key in changes if key in _FIXED_KEYS or key.startswith(_FIXED)]
 
 
 def ask(context: Context, id: str, request: str) -> Iterator[Outcome]:
