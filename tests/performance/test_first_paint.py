@@ -1,4 +1,4 @@
-"""From the start of the process to the first full frame, on a real pseudo-terminal: against a minimal Textual application."""
+"""From the start of the process to the first full frame, on a real pseudo-terminal, against a minimal application."""
 
 from __future__ import annotations
 
