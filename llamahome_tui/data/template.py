@@ -95,8 +95,6 @@ class ChatTemplate:
         """The text with the marked spans. Raises RenderError."""
         from jinja2 import TemplateError
 
-        template = self._template(self.tool_text if tools and self.tool_text else self.text)
-        tracker: Any = template.environment
         pieces: list[str] = []
         marked: list[tuple[int, int]] = []
         values = {**self.special, **options}
@@ -105,6 +103,8 @@ class ChatTemplate:
         values["documents"] = None
         values["add_generation_prompt"] = add_generation_prompt
         try:
+            template = self._template(self.tool_text if tools and self.tool_text else self.text)
+            tracker: Any = template.environment
             with tracker.tracking(pieces, marked):
                 pieces.extend(template.generate(**values))
         except TemplateError as error:
@@ -134,7 +134,8 @@ class ChatTemplate:
 
         for text in filter(None, (self.text, self.tool_text)):
             try:
-                self._template(text)
+                # Parsed, not compiled: compiling works constants out, and a hostile 'x' * 10 ** 10 is one.
+                _environment(self.now).parse(text)
             except TemplateSyntaxError as broken:
                 raise error(
                     f"{self.source}:{broken.lineno}: the chat template is no Jinja: {broken.message}",

@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
-from llamahome_tui.errors import ConfigError, DataError, LlamaHomeError, ModelError, ResourceError
-from llamahome_tui.workers.request import Chat, GenerateRequest
+from llamahome_tui.errors import ConfigError, LlamaHomeError, ModelError, ResourceError
+from llamahome_tui.workers.encode import Encoder
+from llamahome_tui.workers.request import GenerateRequest
 
 BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}  # prompt and reply tokens of the chats that are answered together
 BATCH_ROWS = 64
@@ -34,57 +34,17 @@ class Reply:
 
 
 class Author:
-    """A loaded model with its tokenizer and chat template. Raises ModelError where something of it does not load."""
+    """A loaded model that answers tokenised prompts. Raises ModelError or ResourceError where it does not load."""
 
-    def __init__(self, request: GenerateRequest) -> None:
-        from tokenizers import Tokenizer
-
-        from llamahome_tui.data.template import ChatTemplate
-
+    def __init__(self, request: GenerateRequest, encoder: Encoder) -> None:
         self._request = request
-        folder = Path(request.path)
-        self._template = ChatTemplate.load(folder, request.template)
-        self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self._encoder = encoder
+        ends = encoder.turn_ends()
         self.model, self.device = _load(request)
-        self._special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
-        self._ends = self._turn_ends()
-        config = self.model.config.get_text_config()
-        self._context: int | None = getattr(config, "max_position_embeddings", None)
-
-    def encode(self, chat: Chat) -> list[int]:
-        """Token ids of a chat up to where the reply begins; plain text for a model without a chat template.
-
-        Raises DataError for a chat that the template refuses or that leaves no room for a reply.
-        """
-        from llamahome_tui.data.template import RenderError
-
-        if self._template is None:
-            text = "\n\n".join(message["content"] for message in chat)
-            ids: list[int] = self._tokenizer.encode(text).ids
-        else:
-            try:
-                text = self._template.render(chat, add_generation_prompt=True, **self._request.template_options)
-            except RenderError as error:
-                raise DataError(
-                    f"the model's chat template refuses this chat: {error}",
-                    code="template.refused",
-                    hint="leave --system out, or use another model: llamahome --batch models list",
-                ) from None
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        if not ids:
-            raise DataError(
-                "the prompt is empty", code="generate.empty", hint='llamahome --batch generate demo --prompt "Hello"'
-            )
-        if self._context is not None and len(ids) >= self._context:
-            raise DataError(
-                f"the prompt has {len(ids)} tokens and the model reads at most {self._context}",
-                code="generate.too_long",
-                hint="shorten it; the limit of a model: llamahome --batch models show ID",
-                data={"tokens": len(ids), "context": self._context},
-            )
-        return ids
+        for config in (self.model.generation_config, self.model.config):
+            named = getattr(config, "eos_token_id", None)
+            ends |= set(named) if isinstance(named, list) else set() if named is None else {int(named)}
+        self._ends = ends
 
     def write(self, prompts: Sequence[Sequence[int]], say: Callable[[str], None] | None = None) -> list[Reply]:
         """Answer tokenised prompts together; `say` gets the pieces of the reply, for one prompt only."""
@@ -92,7 +52,8 @@ class Author:
         from transformers import GenerationConfig
 
         request, width = self._request, max(len(prompt) for prompt in prompts)
-        room = request.max_tokens if self._context is None else min(request.max_tokens, self._context - width)
+        context = self._encoder.context
+        room = request.max_tokens if context is None else min(request.max_tokens, context - width)
         padding = min(self._ends, default=0)
         ids = torch.full((len(prompts), width), padding, dtype=torch.int64)
         seen = torch.zeros_like(ids)
@@ -116,38 +77,14 @@ class Author:
                     use_cache=True,
                     **sampling,
                 ),
-                streamer=None if say is None else _Pieces(self._decode, self._ends, say),
+                streamer=None if say is None else _Pieces(self._encoder.decode, self._ends, say),
             )
         return [self._reply(row) for row in written[:, width:].tolist()]
 
     def _reply(self, ids: list[int]) -> Reply:
         end = next((i for i, token in enumerate(ids) if token in self._ends), None)
         kept = ids if end is None else ids[:end]
-        return Reply(self._decode(kept), len(kept), "length" if end is None else "end")
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text
-
-    def _turn_ends(self) -> set[int]:
-        """Every token that ends a reply: the model's, the tokenizer's, and the one its template puts after a reply."""
-        from llamahome_tui.data.template import RenderError, special_tokens
-
-        ends: set[int] = set()
-        for config in (self.model.generation_config, self.model.config):
-            named = getattr(config, "eos_token_id", None)
-            ends |= set(named) if isinstance(named, list) else set() if named is None else {int(named)}
-        eos = self._tokenizer.token_to_id(special_tokens(Path(self._request.path)).get("eos_token", ""))
-        ends |= set() if eos is None else {eos}
-        if self._template is not None:
-            chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "llamahome"}]
-            try:
-                tail = self._template.render(chat, **self._request.template_options).rpartition("llamahome")[2]
-            except RenderError:
-                return ends
-            first = self._tokenizer.encode(tail.lstrip(), add_special_tokens=False).ids[:1]
-            ends |= set(first) & self._special
-        return ends
+        return Reply(self._encoder.decode(kept), len(kept), "length" if end is None else "end")
 
 
 class _Pieces:
@@ -184,15 +121,10 @@ class _Pieces:
 
 def answer(request: GenerateRequest, emit: Callable[..., None]) -> None:
     """Load, write, and emit what came of it; replies carry the index of their chat."""
-    author = Author(request)
+    encoder = Encoder(request)
+    prompts = encoder.encode(request.chats)
+    author = Author(request, encoder)
     emit("loaded", device=author.device.type)
-    prompts: list[list[int]] = []
-    for index, chat in enumerate(request.chats):
-        try:
-            prompts.append(author.encode(chat))
-        except DataError as error:
-            error.data["index"] = index
-            raise
     began, tokens = time.monotonic(), 0
     for rows in _together([len(prompt) for prompt in prompts], request.max_tokens, BATCH_TOKENS[author.device.type]):
         say = (lambda piece: emit("text", text=piece)) if request.stream and len(prompts) == 1 else None
