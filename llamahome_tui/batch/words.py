@@ -34,8 +34,8 @@ def read_words(words: Sequence[str]) -> Invocation:
     wants_help = any(word in ("--help", "-h") for word in head)
     plain = [word for word in head if word not in ("--help", "-h")]
     common = {flag for flag, _ in COMMON}
-    while plain and plain[0] in common:  # `--batch --json runs list` reads as `--batch runs list --json`
-        plain.append(plain.pop(0))
+    first = next((i for i, word in enumerate(plain) if word not in common), len(plain))
+    plain = plain[first:] + plain[:first]  # `--batch --json runs list` reads as `--batch runs list --json`
     if not plain or plain[0] in common:
         if wants_help:
             return Invocation(help=_overview())

@@ -66,6 +66,12 @@ def test_mistakes_are_usage_errors_that_say_what_to_do(line, says):
     assert caught.value.exit == 2
 
 
+@pytest.mark.parametrize("line", ["", "--json", "--json --quiet", "--yes --json --yes"])
+def test_flags_alone_name_nothing_to_do(line):
+    with pytest.raises(UsageError, match="a noun and a verb"):
+        read(line)
+
+
 def test_help_is_made_from_the_registry():
     overview = read("--help").help
     for noun in NOUNS:
