@@ -42,7 +42,7 @@ class BaseScreen(Screen[None]):
         with Container(id="body"):
             yield from self.compose_body()
         if self.PANEL:
-            yield self.home.make_panel()
+            yield Container(id="panel-slot")
         yield KeyBar(self.footer_keys())
 
     def compose_body(self) -> ComposeResult:
@@ -101,6 +101,10 @@ class BaseScreen(Screen[None]):
         self.call_after_refresh(self._wake_if_shown)
 
     def _wake_if_shown(self) -> None:
+        # The panel's place is kept from the start; the panel itself has nothing to say before the first frame.
+        for slot in self.query("#panel-slot"):
+            if not slot.children:
+                slot.mount(self.home.make_panel())
         if self.is_current:
             self.wake()
 
