@@ -101,7 +101,10 @@ def _own(places: Places, scale: Scale) -> Iterator[Entry]:
 
 
 def _bytecode(scale: Scale) -> Iterator[Entry]:
-    """Python's compiled files of this program; with PYTHONPYCACHEPREFIX they lie elsewhere and are not ours to name."""
+    """Python's compiled files of this program; with PYTHONPYCACHEPREFIX they lie elsewhere and are not ours to name.
+
+    One entry for all: its `path` is the package, of which only the `__pycache__` folders are counted.
+    """
     package = Path(__file__).resolve().parent.parent
     total, files, used = 0, 0, 0.0
     for folder, names, _ in os.walk(package):

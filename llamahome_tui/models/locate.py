@@ -65,7 +65,9 @@ def _locate(
     named = _named(model_id, places)
     if named is not None:
         return named
-    run = _as_run(model_id, store)
+    # A model in the cache wins over a run that was given its name: training on must be asked for by the run's id.
+    cached = hub_cache.is_hub_id(model_id) and hub_cache.find(places.hub_cache, model_id) is not None
+    run = None if cached else _as_run(model_id, store)
     if run is not None:
         return _of_run(run, places, store, checkpoint, depth)
     return _in_hub_cache(model_id, places)

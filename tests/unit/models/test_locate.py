@@ -158,6 +158,16 @@ def test_a_run_without_artifact_gives_its_newest_complete_checkpoint(places: Pla
         locate(run.id, places, store, checkpoint="30")
 
 
+def test_a_cached_model_wins_over_a_run_of_its_name(places: Places) -> None:
+    store = RunStore(places)
+    run = _run(store, "demo", "tiny")
+    _adapter(run.artifacts_dir / "adapter")
+    assert locate("tiny", places, store).run == run.id
+    snapshot = disk.cached(places.hub_cache, "tiny")
+    assert (locate("tiny", places, store).path, locate("tiny", places, store).run) == (snapshot, None)
+    assert locate(run.id, places, store).run == run.id
+
+
 def test_a_broken_adapter_is_exit_8(places: Places) -> None:
     store = RunStore(places)
     run = _run(store, "demo")
