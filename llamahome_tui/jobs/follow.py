@@ -67,8 +67,8 @@ def follow(
 ) -> Iterator[News | Derived]:
     """Every record from `since` on, until the run has ended and all of it was given.
 
-    In between, about twice a second, comes the state of the run: who follows can adopt it, say that it waits, or stop
-    following.
+    In between, about twice a second and at the end, comes the state of the run: who follows can adopt it, say that it
+    waits, or stop following.
     """
     follower = Follower(run, since)
     looked_at = 0.0
@@ -80,8 +80,7 @@ def follow(
             looked_at = now
             derived = derive(run)
             ended = derived.status.ended
-            if not ended:
-                yield derived
+            yield derived
         news = follower.poll()
         yield from news
         if ended and not news:

@@ -269,7 +269,7 @@ def test_in_the_foreground_sigterm_is_checkpoint_and_exit(
         "--set", "training.max_steps=100000", "--set", "data.eval=0", "--set", "training.log_every=1",
     )  # fmt: skip
     process = start_cli("train", "start", *words, "--foreground")
-    run = eventually(lambda: next(iter(RunStore(home / "state").list()), None))
+    run = eventually(lambda: next(iter(RunStore(home / "state").list()), None), "the run", timeout=60)
     eventually(lambda: run.events_path.exists() and '"type":"metrics"' in run.events_path.read_text(), timeout=90)
     # No session of its own: all of it goes with the container.
     sessions = {os.getsid(pid) for pid in (process.pid, json.loads(run.events_path.open().readline())["pid"])}

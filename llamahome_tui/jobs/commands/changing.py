@@ -210,7 +210,7 @@ def _until_gone(context: Context, run: Run, *, changed: bool) -> Iterator[Outcom
             yield Record(run.id, news.source, news.record)
             continue
         adoption.look(run, news)
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline and not news.status.ended:
             raise BusyError(
                 f"{run.id} is still there: {news.status.value}",
                 code="run.stuck",
