@@ -36,6 +36,12 @@ every_steps = 25
 [checkpoint]
 every_steps = 50
 """
+COMMAND = """
+import time
+for step in range(1, 999):
+    print({"loss": 3 / (1 + step / 40), "learning_rate": 1e-4, "epoch": step / 99})
+    time.sleep(0.5)
+"""
 WIDE, NARROW = (120, 36), (80, 24)
 
 Act = Callable[[Any], Awaitable[None]]
@@ -47,7 +53,7 @@ def main(words: list[str]) -> int:
         home = Path(words[0]) if words else Path(temporary)
         os.environ["LLAMAHOME_HOME"] = str(home)
         if not words:
-            _train(home)
+            _train()
         IMAGES.mkdir(parents=True, exist_ok=True)
         pictures: list[tuple[str, str, tuple[int, int], Act]] = [
             ("run", "training", WIDE, _open),
@@ -61,20 +67,19 @@ def main(words: list[str]) -> int:
         for name, screen, size, act in pictures:
             asyncio.run(_picture(name, screen, size, act))
             sys.stdout.write(f"{IMAGES / name}.svg\n")
+        if not words:
+            _batch("runs", "stop", "axolotl", "--now", "--quiet")
     return 0
 
 
-def _train(home: Path) -> None:
-    batch = [sys.executable, "-m", "llamahome_tui", "--batch"]
-    subprocess.run([*batch, "train", "start", "-", "--quiet"], input=SPEC, text=True, check=True, env=os.environ)
-    command = [
-        sys.executable,
-        "-c",
-        "import time\nfor i in range(999): print({'loss': 3/(1+i/40), 'epoch': i/99}, flush=True); time.sleep(.5)",
-    ]
-    subprocess.run(
-        [*batch, "runs", "exec", "--name", "axolotl", "--detach", "--quiet", "--", *command], check=True, env=os.environ
-    )
+def _train() -> None:
+    """One real run of the embedded model, and one of somebody's own command that goes on meanwhile."""
+    _batch("train", "start", "-", "--quiet", stdin=SPEC)
+    _batch("runs", "exec", "--name", "axolotl", "--detach", "--quiet", "--", sys.executable, "-u", "-c", COMMAND)
+
+
+def _batch(*words: str, stdin: str = "") -> None:
+    subprocess.run([sys.executable, "-m", "llamahome_tui", "--batch", *words], input=stdin, text=True, check=True)
 
 
 async def _picture(name: str, screen: str, size: tuple[int, int], act: Act) -> None:

@@ -45,9 +45,7 @@ def test_events_of_both_journals_stand_in_order_of_time() -> None:
 def test_nan_is_a_gap_and_garbage_does_no_harm() -> None:
     story = Story()
     story.take("trainer", [record(1, "metrics", step=1, loss=None), record(2, "metrics", step="x"), record(3, "what")])
-    story.take(
-        "trainer", [record(4, "progress"), record(5, "start"), record(6, "metrics", step=2, loss=1.5)]
-    )
+    story.take("trainer", [record(4, "progress"), record(5, "start"), record(6, "metrics", step=2, loss=1.5)])
     assert story.told().values["loss"] == 1.5
 
 
