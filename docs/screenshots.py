@@ -79,7 +79,10 @@ def _train() -> None:
 
 
 def _batch(*words: str, stdin: str = "") -> None:
-    subprocess.run([sys.executable, "-m", "llamahome_tui", "--batch", *words], input=stdin, text=True, check=True)
+    environ = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    subprocess.run(
+        [sys.executable, "-m", "llamahome_tui", "--batch", *words], input=stdin, text=True, check=True, env=environ
+    )
 
 
 async def _picture(name: str, screen: str, size: tuple[int, int], act: Act) -> None:
