@@ -56,7 +56,7 @@ def start(
     if or_resume:
         earlier = next((run for run in RunStore(context.places).list() if run.name == wanted.name), None)
         if earlier is not None:
-            yield from _again(context, earlier, wanted, detach=detach, may_wait=not no_queue)
+            yield from _again(context, earlier, wanted, detach=detach, foreground=foreground, may_wait=not no_queue)
             return
     try:
         run = begin(context, wanted, may_wait=not no_queue)
@@ -135,7 +135,9 @@ def _read(
     return make_spec(document, source=_WORDS, folder=context.cwd, environ=context.environ, overrides=overrides)
 
 
-def _again(context: Context, run: Run, wanted: Spec, *, detach: bool, may_wait: bool) -> Iterator[Outcome]:
+def _again(
+    context: Context, run: Run, wanted: Spec, *, detach: bool, foreground: bool, may_wait: bool
+) -> Iterator[Outcome]:
     """`--or-resume` where a run of that name is there: follow it, resume it, or say that it is done."""
     derived = derive(run)
     if not derived.status.ended:
@@ -146,7 +148,7 @@ def _again(context: Context, run: Run, wanted: Spec, *, detach: bool, may_wait: 
         yield Accepted(run.id)
         yield Result(ending(run, derived), next=(f"llamahome --batch runs show {run.id}",))
         return
-    yield from go_on(context, run, changes, detach=detach, may_wait=may_wait)
+    yield from go_on(context, run, changes, detach=detach, foreground=foreground, may_wait=may_wait)
 
 
 def _join(context: Context, run: Run, *, detach: bool) -> Iterator[Outcome]:

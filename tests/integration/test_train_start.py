@@ -285,10 +285,21 @@ def test_in_the_foreground_sigterm_is_checkpoint_and_exit(
     assert process.returncode == 0
     last = json.loads(out.splitlines()[-1])
     assert last["data"]["status"] == "paused"
+    # The same line again, as a requeued Slurm job runs it: this attempt is in the foreground too.
+    before = run.events_path.stat().st_size
+    process = start_cli("train", "start", *words, "--foreground", "--or-resume")
+    eventually(lambda: '"type":"metrics"' in run.events_path.read_text()[before:], timeout=90)
+    starts = [record for record in map(json.loads, run.events_path.open()) if record["type"] == "start"]
+    assert [record["attempt"] for record in starts] == [1, 2]
+    assert os.getsid(starts[-1]["pid"]) == process.pid
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out.splitlines()[-1])["data"]["status"] == "paused"
     resumed = run_cli("runs", "control", run.id, "continue", "--json")
     assert resumed.status == 0 and resumed.last["changed"] is True
     eventually(lambda: run_cli("runs", "show", run.id, "--json").data["status"] == "running", timeout=60, every=0.5)
     stopped = run_cli("runs", "stop", run.id, "--json")
     assert stopped.data["status"] == "stopped"
     shown = run_cli("runs", "show", run.id, "--json").data
-    assert shown["recoveries"][0]["exact"] is True and shown["attempt"] == 2
+    assert all(recovery["exact"] for recovery in shown["recoveries"]) and shown["attempt"] == 3

@@ -63,11 +63,22 @@ def resume(context: Context, id: str, set: Sequence[str] = (), detach: bool = Fa
 
 
 def go_on(
-    context: Context, run: Run, changes: Mapping[str, Any], *, detach: bool, may_wait: bool = True
+    context: Context,
+    run: Run,
+    changes: Mapping[str, Any],
+    *,
+    detach: bool,
+    foreground: bool = False,
+    may_wait: bool = True,
 ) -> Iterator[Outcome]:
     """Start the next attempt of an ended run with these changes to its spec, and follow it unless `detach`."""
     resubmit(context, run, changes, may_wait=may_wait)
     yield Accepted(run.id)
+    if foreground:
+        from llamahome_tui.jobs.commands.foreground import stay_in_foreground
+
+        yield from stay_in_foreground(context, run, "now")
+        return
     spawn.launch(run, environ_of_jobs(context))
     if detach:
         yield Result(ending(run, derive(run)), changed=True, next=(f"llamahome --batch runs watch {run.id}",))

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llamahome_tui.errors import LlamaHomeError, UsageError
 from llamahome_tui.jobs import control
@@ -31,8 +31,9 @@ def allowed(context: Context) -> None:
         )
 
 
-def stay_in_foreground(context: Context, run: Run) -> Iterator[Outcome]:
-    """Supervise and follow the run. SIGTERM, SIGINT and SIGUSR1 mean checkpoint and exit, the last one as a pause."""
+def stay_in_foreground(context: Context, run: Run, since: Literal["start", "now"] = "start") -> Iterator[Outcome]:
+    """Supervise the run and follow it from `since`. SIGTERM, SIGINT and SIGUSR1 mean checkpoint and exit, the last one
+    as a pause."""
     failed: list[BaseException] = []
 
     def look_after() -> None:
@@ -53,7 +54,7 @@ def stay_in_foreground(context: Context, run: Run) -> Iterator[Outcome]:
     supervisor = threading.Thread(target=look_after, name=f"supervise {run.id}")
     supervisor.start()
     try:
-        for outcome in stay_with(context, run, "start", changed=True):
+        for outcome in stay_with(context, run, since, changed=True):
             if not isinstance(outcome, Result):
                 yield outcome
     finally:
