@@ -296,7 +296,12 @@ class Campaign:
                     hit.add(who)
             time.sleep(self._random.choice((0, 0, 0.001, 0.01)))
         for who in hit:
-            until(lambda pid=pids[who]: start_ticks(pid) is None, f"the death of the {who}", 10)
+            # A process is dead when its last thread is: until then its first one may be a zombie that holds the lock.
+            until(
+                lambda who=who: start_ticks(pids[who]) is None and holder(locks[who]) != pids[who],
+                f"the death of the {who}",
+                10,
+            )
         return hit
 
     def _check(self, run: Run, before: int, hit: set[str]) -> Derived:
