@@ -166,7 +166,7 @@ def _known(crash: Exception) -> LlamaHomeError | None:
         return ResourceError(
             f"no space left at {place}", code="disk.full", hint="see what takes space: llamahome --batch cache usage"
         )
-    if crash.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if crash.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
         return ConfigError(
             f"{place}: {crash.strerror}",
             code="places.denied",

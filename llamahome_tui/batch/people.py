@@ -72,7 +72,7 @@ class People:
     def _result(self, outcome: Result) -> None:
         self._finish()
         self._print(lines_of(self._operation, outcome.data))
-        for hint in (outcome.hint, *outcome.next):
+        for hint in (outcome.hint, *(line for line in outcome.next if line not in outcome.hint)):
             if hint:
                 self._say(hint)
 
@@ -146,14 +146,18 @@ def _mistakes(error: LlamaHomeError) -> list[str]:
     found = []
     for row in rows if isinstance(rows, list | tuple) else []:
         if not isinstance(row, dict):
-            reason = text = str(row)
+            parts = [text := str(row)]
         else:
-            reason = str(row.get("reason", ""))
             place = ":".join(str(row[k]) for k in ("file", "line") if row.get(k) not in (None, "", 0))
+            # Two rows are often wrong in the same way: the reason alone does not tell them apart.
+            parts = [
+                f"{place}:" if row.get("line") else place,
+                *(str(row[k]) for k in ("key", "field", "reason") if row.get(k)),
+            ]
             what = " ".join(str(row[k]) for k in ("key", "field", "reason") if row.get(k) not in (None, ""))
             nearest = f"; did you mean {row['nearest']}?" if row.get("nearest") else ""
             text = ": ".join(part for part in (place, what) if part) + nearest
-        if reason not in error.message:
+        if not all(part in error.message for part in parts):
             found.append(text)
     return found[:50]
 

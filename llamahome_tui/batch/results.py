@@ -31,7 +31,7 @@ def _runs_list(data: Any) -> Iterator[str]:
         metrics = run.get("metrics") or {}
         loss = metrics.get("loss")
         rows.append((
-            run.get("id"), run.get("status"), _steps(run), "" if loss is None else f"{loss:.4g}",
+            run.get("id"), _status(run), _steps(run), "" if loss is None else f"{loss:.4g}",
             run.get("model") or "", human_duration(run.get("elapsed_s")), " ".join(run.get("tags") or ()),
         ))  # fmt: skip
     yield from table(("ID", "STATUS", "STEP", "LOSS", "MODEL", "ELAPSED", "TAGS"), rows, right="STEP LOSS ELAPSED")
@@ -249,7 +249,12 @@ def _steps(run: Mapping[str, Any]) -> str:
 
 
 def _because(run: Mapping[str, Any]) -> str:
-    return f"{run.get('status')}" + (f": {run['reason']}" if run.get("reason") else "")
+    return _status(run) + (f": {run['reason']}" if run.get("reason") else "")
+
+
+def _status(run: Mapping[str, Any]) -> str:
+    place = run.get("queue_position")
+    return f"{run.get('status')}" + (f" #{place}" if place else "")
 
 
 def _memory(memory: Mapping[str, Any]) -> str:

@@ -231,3 +231,12 @@ def test_every_folder_that_a_first_command_makes_is_private(run_cli, home, words
     made = [path for path in home.rglob("*") if path.name not in ("user", "hf") and not path.is_symlink()]
     assert made
     assert [str(path) for path in made if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("words", ["runs list", "runs show x", "cache usage", "models list", "generate x --prompt y"])
+def test_reading_where_a_file_lies_in_place_of_the_state_folder(run_cli, home, words):
+    (home / "state").write_text("")
+    done = run_cli(*words.split(), "--json")
+    assert (done.status, done.last["code"]) == (3, "places.denied")
+    assert str(home / "state") in done.last["message"]
+    assert done.last["hint"].endswith("llamahome --batch config path")

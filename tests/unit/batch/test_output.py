@@ -8,7 +8,7 @@ import json
 from llamahome_tui.batch.output import JsonLines, to_json
 from llamahome_tui.batch.people import People
 from llamahome_tui.batch.progress import ProgressLine
-from llamahome_tui.errors import NotFoundError, SpecError
+from llamahome_tui.errors import DataError, NotFoundError, SpecError
 from llamahome_tui.operations import find
 from llamahome_tui.outcome import Accepted, Level, Note, Progress, Record, Result, Text
 
@@ -97,6 +97,32 @@ def test_every_mistake_is_listed_once_with_its_place():
         "  s.toml: name is missing",
         "see: x",
     ]
+
+
+def test_rows_that_are_wrong_in_the_same_way_are_all_listed():
+    writer, _, err = people("train start")
+    bad = [{"file": "d.jsonl", "line": line, "field": "output", "reason": "is missing"} for line in (2, 3)]
+    writer.fail(DataError("d.jsonl:2: output: is missing (and 1 more)", hint="see: x", data={"bad": bad}))
+    assert err.getvalue().splitlines() == [
+        "llamahome: d.jsonl:2: output: is missing (and 1 more)",
+        "  d.jsonl:3: output is missing",
+        "see: x",
+    ]
+
+
+def test_a_next_step_is_named_once():
+    writer, _, err = people("runs show")
+    writer.show(Result({"id": "r"}, hint="go on: llamahome x", next=("llamahome x", "llamahome y")))
+    assert err.getvalue().splitlines() == ["go on: llamahome x", "llamahome y"]
+
+
+def test_a_waiting_run_shows_its_place():
+    writer, out, _ = people("runs list")
+    writer.show(Result([{"id": "r", "status": "queued", "queue_position": 2}]))
+    assert "queued #2" in out.getvalue()
+    writer, out, _ = people("runs show")
+    writer.show(Result({"id": "r", "status": "queued", "queue_position": 1, "reason": "it waits for its devices"}))
+    assert "queued #1: it waits for its devices" in out.getvalue()
 
 
 def test_escape_sequences_reach_neither_stream():
