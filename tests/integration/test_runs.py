@@ -205,6 +205,7 @@ def test_resume_runs_the_command_again_in_the_same_folder(run_cli: Cli, home: Pa
     assert len(names(home / "state" / "runs")) == 1
     done = run_cli("runs", "resume", run_id, "--json")
     assert done.status == 2 and done.last["code"] == "run.completed"
+    assert "runs exec --name twice -- COMMAND" in done.last["hint"]  # it has no spec to change
 
 
 def test_what_cannot_be_asked_is_refused_with_the_way_out(run_cli: Cli, home: Path) -> None:

@@ -57,7 +57,7 @@ def resume(context: Context, id: str, set: Sequence[str] = (), detach: bool = Fa
         raise UsageError(
             f"{run.id} is completed: there is nothing left to do",
             code="run.completed",
-            hint=f"let it go on for longer: llamahome --batch runs resume {run.id} --set training.epochs=2",
+            hint=_more(run),
         )
     yield from go_on(context, run, changes, detach=detach)
 
@@ -297,6 +297,18 @@ def _not_writable(run: Run, error: OSError) -> ResourceError:
         code="run.not_writable",
         hint="see what takes space: llamahome --batch cache usage",
     )
+
+
+def _more(run: Run) -> str:
+    """What to do with a run that is completed; where its steps were given, epochs mean nothing."""
+    if run.job.get("kind") == "exec":
+        return f"run it again: llamahome --batch runs exec --name {run.name} -- COMMAND"
+    spec = run.effective_job().get("spec")
+    training = spec.get("training") if isinstance(spec, dict) else None
+    given = training if isinstance(training, dict) else {}
+    key = "max_steps" if given.get("max_steps") else "epochs"
+    longer = f"training.{key}={2 * (given.get(key) or 1):g}"
+    return f"let it go on for longer: llamahome --batch runs resume {run.id} --set {longer}"
 
 
 def _at(values: Mapping[str, Any], key: str) -> Any:
