@@ -44,6 +44,9 @@ def word(*words: str) -> dict[str, Any]:
 BEST = or_null(shape({"metric": TEXT, "value": or_null(NUMBER), "step": COUNT, "path": or_null(TEXT)}, "path"))
 _FRAME: dict[str, Mapping[str, Any]] = {"v": {"const": 1}, "seq": COUNT, "t": NUMBER, "mono": NUMBER, "type": TEXT}
 _PROCESS: dict[str, Mapping[str, Any]] = {"host": TEXT, "boot_id": TEXT, "pid": COUNT, "start_ticks": COUNT}
+_ANSWER: dict[str, Mapping[str, Any]] = {
+    "request": TEXT, "outcome": word("applied", "superseded", "refused"), "reason": TEXT,
+}  # fmt: skip
 
 # CONTRACT: Events of a run. type -> (fields, words of the fields that may be missing)
 TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
@@ -60,7 +63,7 @@ TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
     "metrics": ({"step": COUNT}, "step"),
     "sample": ({"step": COUNT, "prompt": TEXT, "text": TEXT}, ""),
     "checkpoint": ({"step": COUNT, "path": TEXT, "bytes": COUNT, "best": BEST}, "best"),
-    "control": ({"request": TEXT, "outcome": word("applied", "superseded", "refused"), "reason": TEXT}, "reason"),
+    "control": (_ANSWER, "reason"),
     "warning": ({}, ""),
     "degrade": ({"what": TEXT, "why": TEXT}, ""),
     "artifact": ({"kind": TEXT, "path": TEXT, "bytes": COUNT, "sha256": TEXT}, "bytes sha256"),
@@ -69,12 +72,15 @@ TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
             "totals best"),
 }  # fmt: skip
 SUPERVISOR_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
+    "begin": ({"attempt": COUNT, "supervisor": COUNT, "host": TEXT, "boot_id": TEXT}, ""),
     "spawn": (_PROCESS, "host boot_id start_ticks pid"),
-    "exit": ({"code": or_null({"type": "integer"}), "signal": or_null({"type": "integer"})}, ""),
+    "exit": ({"code": or_null({"type": "integer"}), "signal": or_null(TEXT), "retry": BOOL, "stop": BOOL}, "retry stop"),
     "retry": ({}, ""),
     "stall": ({}, ""),
     "adopt": (_PROCESS, "host boot_id start_ticks pid"),
     "kill": ({}, ""),
+    "control": (_ANSWER, "reason"),
+    "notify": ({"command": {}, "code": or_null({"type": "integer"})}, "command code"),
 }
 
 _RUN: dict[str, Mapping[str, Any]] = {

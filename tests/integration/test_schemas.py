@@ -44,6 +44,18 @@ def test_a_run_of_any_command(run_cli):
     assert problems(results_schema(), run_cli("runs", "show", "none", "--json").last) == []
 
 
+def test_a_command_that_takes_its_parent_along(run_cli):
+    """A death by signal, as its supervisor writes it down."""
+    done = run_cli("runs", "exec", "--name", "k", "--json", "--", "sh", "-c", "kill -9 $PPID")
+    assert done.status == 9, done
+    records = [line["record"] for line in done.lines if line["type"] == "event"]
+    (exit_,) = [record for record in records if record["type"] == "exit"]
+    assert exit_["signal"] == "SIGKILL"
+    assert {"begin", "spawn", "exit"} <= {record["type"] for record in records}
+    for record in records:
+        assert problems(events_schema(), record) == [], record
+
+
 @pytest.mark.slow
 @pytest.mark.torch
 def test_a_training_run(run_cli, tmp_path):

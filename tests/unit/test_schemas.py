@@ -19,7 +19,7 @@ def test_records_of_the_contract_are_valid():
         {**RECORD, "type": "metrics", "step": 1, "loss": 0.5},
         {**RECORD, "type": "end", "reason": "completed", "totals": {}},
         {**RECORD, "type": "a type of a later version"},
-        {**RECORD, "type": "exit", "code": None, "signal": 9},
+        {**RECORD, "type": "exit", "code": None, "signal": "SIGKILL"},
     ):
         assert problems(schema, record) == []
 
