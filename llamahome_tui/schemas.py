@@ -74,7 +74,10 @@ TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
 SUPERVISOR_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
     "begin": ({"attempt": COUNT, "supervisor": COUNT, "host": TEXT, "boot_id": TEXT}, ""),
     "spawn": (_PROCESS, "host boot_id start_ticks pid"),
-    "exit": ({"code": or_null({"type": "integer"}), "signal": or_null(TEXT), "retry": BOOL, "stop": BOOL}, "retry stop"),
+    "exit": (
+        {"code": or_null({"type": "integer"}), "signal": or_null(TEXT), "retry": BOOL, "stop": BOOL},
+        "retry stop",
+    ),
     "retry": ({}, ""),
     "stall": ({}, ""),
     "adopt": (_PROCESS, "host boot_id start_ticks pid"),
