@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from llamahome_tui.config import models_file, settings
 from llamahome_tui.config.fields import Mistake, flatten, plain
 from llamahome_tui.config.places import Places, make_private
 from llamahome_tui.config.toml_lines import key_lines, line_of, parse
-from llamahome_tui.errors import BusyError, ConfigError, NotFoundError
+from llamahome_tui.errors import BusyError, ConfigError, NotFoundError, ResourceError
 
 _WAIT_S = 10.0
 
@@ -48,7 +49,10 @@ def _setting_value(key: str, text: str) -> Any:
     value = settings.from_text(key, text)
     problem, _ = settings.check(key, value)
     if problem:
-        raise settings.config_error([Mistake("config set", 0, key, problem)])
+        raise settings.config_error(
+            [Mistake("config set", 0, key, problem)],
+            "see every setting and where it comes from: llamahome --batch config show",
+        )
     return value
 
 
@@ -136,9 +140,10 @@ def _replace(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise ConfigError(
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (ResourceError if full else ConfigError)(
             f"{path} cannot be written: {error.strerror}",
-            code="config.not_written",
+            code="disk.full" if full else "config.not_written",
             hint="see where it lies: llamahome --batch config path",
         ) from None
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -210,13 +210,15 @@ def environment(environ: Mapping[str, str], cwd: Path, use_env_file: bool = True
     return {**kept, **environ}
 
 
-def config_error(mistakes: list[Mistake]) -> ConfigError:
+def config_error(
+    mistakes: list[Mistake], hint: str = "mend them, then look again: llamahome --batch config validate"
+) -> ConfigError:
     """One error for all mistakes, each with its file, line, key and nearest known key."""
     said = [str(mistake) for mistake in mistakes]
     message = said[0] if len(said) == 1 else f"{len(said)} mistakes in the configuration:\n" + "\n".join(said)
     return ConfigError(
         message,
-        hint="see every setting and where it comes from: llamahome --batch config show",
+        hint=hint,
         data={"errors": [mistake.as_dict() for mistake in mistakes]},
     )
 

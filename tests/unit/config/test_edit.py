@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 from llamahome_tui.config.edit import set_key
 from llamahome_tui.config.models_file import read_models_file
 from llamahome_tui.config.places import Places
-from llamahome_tui.errors import BusyError, ConfigError, NotFoundError
+from llamahome_tui.errors import BusyError, ConfigError, NotFoundError, ResourceError
 
 TEXT = """# my box
 
@@ -145,3 +147,24 @@ def test_a_lock_that_is_kept_is_busy(places: Places, monkeypatch: pytest.MonkeyP
             set_key(places, "ui.theme", "light")
         holder.kill()
     set_key(places, "ui.theme", "light")
+
+
+def test_a_full_disk_is_exit_5_and_leaves_the_file_as_it_was(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    places.config_file.write_text(TEXT)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("llamahome_tui.config.edit.os.fsync", full)
+    with pytest.raises(ResourceError) as refused:
+        set_key(places, "ui.theme", "light")
+    assert (refused.value.error_code, refused.value.exit_code) == ("disk.full", 5)
+    assert places.config_file.read_text() == TEXT
+    assert [path.name for path in places.config.iterdir()] == [places.config_file.name]
+
+
+def test_a_broken_file_hints_at_a_command_that_works_then(places: Places) -> None:
+    places.config_file.write_text("[ui\n")
+    with pytest.raises(ConfigError) as refused:
+        set_key(places, "ui.theme", "light")
+    assert refused.value.hint.endswith("llamahome --batch config validate")
