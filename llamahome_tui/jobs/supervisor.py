@@ -315,11 +315,12 @@ class Supervisor:
 
     def _after(self, trainer: Trainer, death: Death) -> Trainer | None:
         """Clear away, say how it ended, and start the next attempt if there is to be one."""
+        if holder(self.run.trainer_lock) is not None:
+            trainer.close()
+            return self._find()  # another one works, and bears the same marks: ours was the second and went
         session = trainer.process.pid if trainer.parent else None
         self._sweep(session)  # before the reaping: until then no stranger can have the session's number
         trainer.close()
-        if holder(self.run.trainer_lock) is not None:
-            return self._find()  # another one works: ours was the second and went
         return self._close_attempt(trainer.attempt, trainer.process.pid, death, adopted=not trainer.parent)
 
     def _close_attempt(self, attempt: int, pid: int, death: Death, *, adopted: bool) -> Trainer | None:

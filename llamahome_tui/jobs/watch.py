@@ -11,7 +11,7 @@ from pathlib import Path
 from llamahome_tui.jobs.identity import Identity
 from llamahome_tui.jobs.journal import tail
 from llamahome_tui.jobs.retries import Recovery
-from llamahome_tui.jobs.status import signal_name
+from llamahome_tui.jobs.status import signal_name, tell
 from llamahome_tui.jobs.store import Run
 
 
@@ -81,7 +81,8 @@ class Watch:
         self._path = run.events_path
         self._recovery = recovery
         self._grown_at = time.monotonic()
-        self._leaving_since: float | None = None
+        # One that is adopted may have said its last word before.
+        self._leaving_since = time.monotonic() if tell(run).end is not None else None
         self._said = False
         self.size = _size(self._path)
         self.asked = False

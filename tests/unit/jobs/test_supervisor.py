@@ -1,0 +1,56 @@
+"""What a supervisor does where two meet, or where it comes late; its children are real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from llamahome_tui.jobs import leftovers, spawn, supervisor
+from llamahome_tui.jobs.child import ATTEMPT
+from llamahome_tui.jobs.identity import boot_id
+from llamahome_tui.jobs.journal import JournalWriter, tail
+from llamahome_tui.jobs.locks import holder
+from llamahome_tui.jobs.retries import Recovery
+from llamahome_tui.jobs.status import Status, derive
+from llamahome_tui.jobs.store import RunStore
+from llamahome_tui.jobs.watch import Watch
+from tests.conftest import eventually
+
+
+def test_the_child_of_a_supervisor_that_died_while_starting_it_is_adopted_and_not_swept(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(1)"]
+    run = RunStore(tmp_path / "state").create({"name": "a", "kind": "exec", "command": command})
+    journal = JournalWriter(run.supervisor_path)
+    journal.append("begin", attempt=1, supervisor=1, events_bytes=0, host=os.uname().nodename, boot_id=boot_id())
+    journal.close()
+    first: list[subprocess.Popen[bytes]] = []
+
+    def start(order: spawn.Order) -> int:
+        # The one that the dead supervisor has started comes to its lock just now.
+        environ = {**os.environ, **leftovers.marks(run), ATTEMPT: "1"}
+        first.append(subprocess.Popen(order.argv, env=environ, start_new_session=True))
+        eventually(lambda: holder(run.trainer_lock), "the first child's lock")
+        return spawn.spawn_child(order)
+
+    assert supervisor.supervise(run, start_child=start) == 0
+    assert first[0].wait() == 0 and derive(run).status is Status.COMPLETED
+    types = [record["type"] for record in tail(run.supervisor_path, 20)]
+    assert "kill" not in types and types[-2:] == ["adopt", "exit"]
+
+
+def test_a_trainer_that_had_ended_before_it_was_adopted_does_not_stay_for_ever(tmp_path: Path) -> None:
+    run = RunStore(tmp_path / "state").create({"name": "a", "kind": "train"})
+    journal = JournalWriter(run.events_path)
+    journal.append("end", reason="completed")
+    journal.close()
+    recovery = Recovery(retries=0, stall_s=600, grace_s=0.05, backoff_s=1)
+    adopted = Watch(run, recovery)
+    journal = JournalWriter(run.supervisor_path)
+    journal.append("spawn", attempt=2, events_bytes=run.events_path.stat().st_size)
+    journal.close()
+    another_attempt = Watch(run, recovery)
+    time.sleep(0.06)
+    assert adopted.grace_over and not another_attempt.grace_over
