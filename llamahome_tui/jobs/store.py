@@ -123,14 +123,19 @@ class Run:
         from llamahome_tui.jobs.control import requests  # which itself knows runs
 
         job = copy.deepcopy(self.job)
-        void = {
-            record.get("request") for record in read(self.supervisor_path)
-            if record["type"] == "control" and record.get("outcome") != "applied"
-        }  # fmt: skip
-        # From the request itself: it is there before the attempt that it asks for begins.
-        for request in requests(self, ("resume",)):
-            changes = request.value.get("set") if isinstance(request.value, dict) else None
-            if isinstance(changes, dict) and not request.fault and request.id not in void:
+        applied: dict[object, bool] = {}
+        for record in read(self.supervisor_path):
+            if record["type"] == "control":
+                applied[record.get("request")] = record.get("outcome") == "applied"
+            elif record["type"] in ("begin", "spawn"):
+                applied.setdefault(record.get("request"), True)
+        asked = [request for request in requests(self, ("resume", "stop")) if not request.fault]
+        last_stop = max((request.id for request in asked if request.op == "stop"), default="")
+        # From the request itself: it is there before the attempt that it asks for begins. One that a stop overtook
+        # before anything was begun for it never counts.
+        for request in asked:
+            changes = request.value.get("set") if request.op == "resume" and isinstance(request.value, dict) else None
+            if isinstance(changes, dict) and applied.get(request.id, request.id > last_stop):
                 for key, value in changes.items():
                     _set_dotted(job.setdefault("spec", {}), key.split("."), value)
         return job

@@ -10,6 +10,7 @@ import pytest
 
 from llamahome_tui.errors import ConfigError, NotFoundError, UsageError
 from llamahome_tui.jobs import control
+from llamahome_tui.jobs.journal import JournalWriter
 from llamahome_tui.jobs.locks import RecordLock
 from llamahome_tui.jobs.store import Run, RunStore
 
@@ -120,3 +121,16 @@ def test_a_file_in_the_place_of_the_state_folder_is_refused(tmp_path: Path) -> N
         RunStore(tmp_path / "state").create({"name": "a"})
     assert refused.value.error_code == "places.not_writable"
     assert "LLAMAHOME_HOME" in refused.value.hint
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_changes_of_a_resume_count_unless_a_stop_came_before_it_began(store: RunStore, begun: bool) -> None:
+    run = store.create({"name": "a", "kind": "train", "spec": {"training": {"epochs": 1}}})
+    request = control.drop(run, "resume", {"set": {"training.epochs": 3}})
+    assert run.effective_job()["spec"]["training"]["epochs"] == 3
+    if begun:
+        writer = JournalWriter(run.supervisor_path)
+        writer.append("begin", attempt=2, request=request)
+        writer.close()
+    control.drop(run, "stop", {"now": False})
+    assert run.effective_job()["spec"]["training"]["epochs"] == (3 if begun else 1)
