@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llamahome_tui.jobs.journal import tail
+from llamahome_tui.jobs.journal import JournalReader, tail, tail_offset
 from llamahome_tui.jobs.store import Run, sync_folder
 
 OPS: Final = frozenset({"stop", "pause", "resume", "save", "eval", "sample", "lr"})
@@ -108,12 +108,29 @@ def pending(run: Run) -> list[Request]:
     return [request for request in open_requests if request.id not in done]
 
 
-def answered(run: Run) -> set[str]:
-    """Ids of the requests that a `control` event of either journal has answered."""
+def answered(run: Run, *, by_trainer: bool = True) -> set[str]:
+    """Ids of the requests that a `control` event has answered; the trainer's journal, which is long, only if asked."""
     done: set[str] = set()
-    for path in (run.events_path, run.supervisor_path):
+    for path in (run.supervisor_path, run.events_path) if by_trainer else (run.supervisor_path,):
         done.update(str(record.get("request", "")) for record in tail(path, 1 << 30, {"control"}))
     return done
+
+
+class Answers:
+    """The same for who looks often: after the first look only what has been written since is read."""
+
+    def __init__(self, run: Run) -> None:
+        # Before the first look: what is written during it is read twice, and nothing never.
+        paths = (run.events_path, run.supervisor_path)
+        self._readers = [JournalReader(path, tail_offset(path, 0)) for path in paths]
+        self._ids = answered(run)
+
+    def look(self) -> set[str]:
+        """Every answered request, now."""
+        for reader in self._readers:
+            while records := reader.poll():
+                self._ids.update(str(record.get("request", "")) for record in records if record["type"] == "control")
+        return self._ids
 
 
 def stop_requested(run: Run) -> Request | None:

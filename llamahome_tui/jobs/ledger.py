@@ -22,7 +22,8 @@ class Ledger:
         self._run = run
         self._journal = JournalWriter(run.supervisor_path)
         self._inbox = control.Inbox(run)
-        self._answered = control.answered(run)
+        self._answers = control.Answers(run)
+        self._answered: set[str] = set()  # by this process, whether or not the disk has taken it
 
     def write(self, type: str, **fields: Any) -> None:
         """Journal something that must outlive a power cut."""
@@ -41,7 +42,7 @@ class Ledger:
         """What nobody has answered. The trainer answers too while it lives: its journal is read anew."""
         found = [request for request in self._inbox.look() if request.id not in self._answered]
         if found:
-            self._answered |= control.answered(self._run)
+            self._answered |= self._answers.look()
         return [request for request in found if request.id not in self._answered]
 
     def stop(self) -> Request | None:

@@ -146,7 +146,7 @@ def tell(run: Run) -> Story:
             stall = stall or record
         elif adopted is None:  # an exit before an adoption was that of an earlier attempt
             exit_ = exit_ or record
-    if spawn is None and (exit_ is not None or stall is not None):
+    if spawn is None and (exit_ is not None or stall is not None or adopted is not None):
         spawn = next(iter(tail(run.supervisor_path, 1, {"begin", "spawn"})), None)
     try:
         size = run.events_path.stat().st_size
@@ -359,7 +359,7 @@ def resume_waits(run: Run, story: Story) -> bool:
         return False
     if story.spawn is not None and asked.id == story.spawn.get("request"):
         return story.unborn
-    return asked.id not in control.answered(run)
+    return asked.id not in control.answered(run, by_trainer=False)  # only supervisors answer these
 
 
 def _elsewhere(run: Run, story: Story, where: str) -> Derived:

@@ -90,3 +90,20 @@ def test_the_inbox_looks_again_only_when_something_changed(run: Run) -> None:
     for number in range(20):
         control.drop(run, "lr", number)
         assert len(inbox.look()) == number + 1
+
+
+def test_answers_are_read_once_however_often_they_are_asked_for(run: Run) -> None:
+    journal = JournalWriter(run.events_path)
+    journal.append("control", request="a")
+    answers = control.Answers(run)
+    assert answers.look() == {"a"}
+    with run.events_path.open("ab") as file:
+        file.write(b'{"v":1,"seq":2,"t":1,"mono":1,"type":"control",')
+    assert answers.look() == {"a"}
+    with run.events_path.open("ab") as file:
+        file.write(b'"request":"b"}\n')
+    supervisor = JournalWriter(run.supervisor_path)
+    supervisor.append("control", request="c")
+    assert answers.look() == {"a", "b", "c"}
+    journal.close()
+    supervisor.close()

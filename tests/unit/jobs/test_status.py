@@ -12,7 +12,7 @@ import pytest
 
 from llamahome_tui.jobs import control
 from llamahome_tui.jobs.identity import Identity
-from llamahome_tui.jobs.journal import JournalWriter
+from llamahome_tui.jobs.journal import JournalWriter, tail
 from llamahome_tui.jobs.locks import RecordLock, holder
 from llamahome_tui.jobs.status import Status, derive, signal_name
 from llamahome_tui.jobs.store import Run, RunStore
@@ -326,3 +326,35 @@ def test_another_pid_namespace_is_read_only_while_it_lives(stage: Stage) -> None
 def test_signal_names() -> None:
     assert signal_name(9) == "SIGKILL"
     assert signal_name(40) == "SIG40"
+
+
+def test_many_adoptions_do_not_hide_the_attempt(stage: Stage) -> None:
+    stage.spawn(attempt=3)
+    stage.start(attempt=3)
+    for number in range(20):
+        stage.supervisor("adopt", attempt=3, supervisor=number)
+    assert stage.status is Status.LOST
+    assert derive(stage.run).attempt == 3
+
+
+def test_who_waits_is_told_without_reading_the_trainers_long_journal(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.spawn()
+    stage.start()
+    stage.exit()
+    request = control.drop(stage.run, "resume", {})
+    stage.spawn(attempt=2, request=request)
+    stage.supervisor("control", request=request, op="resume", outcome="applied")
+    stage.exit(attempt=2, retry=True)
+    stage.spawn(attempt=3)
+    stage.exit(attempt=3)
+    looked_at: list[Path] = []
+
+    def noted(path: Path, count: int, *arguments: Any, **more: Any) -> Any:
+        looked_at.append(path)
+        return tail(path, count, *arguments, **more)
+
+    monkeypatch.setattr(control, "tail", noted)
+    assert stage.status is Status.FAILED
+    assert looked_at == [stage.run.supervisor_path]
