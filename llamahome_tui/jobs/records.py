@@ -12,14 +12,23 @@ Record: TypeAlias = dict[str, Any]
 VERSION: Final = 1
 MAX_LINE: Final = 1 << 20  # bytes of a record with its newline
 
+_LAST_T: Final = 253_402_300_799.0  # the last second that a date can name
+
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
 _decoder = json.JSONDecoder(parse_constant=lambda _name: None)
 
 
 def parse(line: bytes) -> Record | None:
-    """The record on one complete line, or None when it is not one: garbage, NULs, too long, or of another version."""
+    """The record on one complete line, or None when it is not one: garbage, NULs, too long, without
+    its times, or of another version."""
     record = parse_any(line)
-    return record if record is not None and record.get("v") == VERSION else None
+    if record is None or record.get("v") != VERSION:
+        return None
+    return record if _is_time(record.get("t"), _LAST_T) and _is_time(record.get("mono"), _LAST_T) else None
+
+
+def _is_time(value: Any, last: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= last
 
 
 def parse_any(line: bytes) -> Record | None:

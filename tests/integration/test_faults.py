@@ -656,7 +656,8 @@ def test_F17_odd_lines_in_a_journal_change_no_verdict_and_no_bound(bench: Bench)
     run = bench.launched(until=Status.COMPLETED, steps=20)
     bench.ended(run, Status.COMPLETED)
     with run.events_path.open("ab") as file:
-        file.write(b"garbage\n" + b'{"v":1,"seq":99,"type":"unknown"}\n' + b'{"v":7,"seq":100,"type":"end"}\n')
+        file.write(b"garbage\n" + b'{"v":1,"seq":98,"type":"timeless"}\n')
+        file.write(b'{"v":1,"seq":99,"t":1,"mono":1,"type":"unknown"}\n' + b'{"v":7,"seq":100,"type":"end"}\n')
         for _ in range(10):
             file.write(b'{"v":1,"seq":5,"type":"big","x":"' + b"a" * (5 << 20) + b'"}\n')
         file.write(b"\0" * 4096)
@@ -668,7 +669,7 @@ def test_F17_odd_lines_in_a_journal_change_no_verdict_and_no_bound(bench: Bench)
         records += batch
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert reader.bad == 12
+    assert reader.bad == 13
     assert [record["type"] for record in records][-2:] == ["end", "unknown"]
     assert peak < 24 << 20, peak
     JournalWriter(run.events_path).close()  # the next writer ends the tail of NULs
