@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -64,12 +65,20 @@ def notify(run: Run, status: Status, *, timeout_s: float = TIMEOUT_S) -> dict[st
 
 
 def _run(words: list[str], stdin: bytes, environ: dict[str, str], timeout_s: float) -> tuple[int, str]:
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=environ, start_new_session=True, close_fds=True,
-    ) as process:  # fmt: skip
+    # The result lies in memory, so that a command that never reads it holds nobody up.
+    told = os.memfd_create("result")
+    try:
+        os.write(told, stdin)
+        os.lseek(told, 0, os.SEEK_SET)
+        process = subprocess.Popen(
+            words, stdin=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=environ, start_new_session=True, close_fds=True,
+        )  # fmt: skip
+    finally:
+        os.close(told)
+    with process:
         try:
-            printed, _ = process.communicate(stdin, timeout=timeout_s)
+            printed = _last_words(process, time.monotonic() + timeout_s)
         except BaseException:
             # Its whole session: a grandchild that keeps the pipe open would hold us just as long.
             try:
@@ -77,7 +86,25 @@ def _run(words: list[str], stdin: bytes, environ: dict[str, str], timeout_s: flo
             except ProcessLookupError:
                 pass
             raise
-    return process.returncode, printed[-_KEPT:].decode("utf-8", "replace")
+    return process.returncode, printed.decode("utf-8", "replace")
+
+
+def _last_words(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """The end of what it prints, once it has ended, however much that is. Raises TimeoutExpired."""
+    assert process.stdout is not None
+    pipe = process.stdout.fileno()
+    printed = b""
+    ready = select.poll()
+    ready.register(pipe, select.POLLIN)
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not ready.poll(left * 1000):
+            raise subprocess.TimeoutExpired(process.args, left)
+        data = os.read(pipe, 1 << 16)
+        if not data:
+            process.wait(max(0.0, deadline - time.monotonic()))
+            return printed
+        printed = (printed + data)[-_KEPT:]
 
 
 def _result(run: Run, status: Status) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from pathlib import Path
@@ -80,3 +81,15 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     begun = time.monotonic()
     outcome = notify(run, Status.COMPLETED, timeout_s=0.3)
     assert outcome is not None and "killed" in outcome["problem"] and time.monotonic() - begun < 10
+
+
+def test_a_command_that_prints_without_end_takes_no_memory(tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = notify(make(tmp_path, on_end="yes"), Status.COMPLETED, timeout_s=0.3)
+    assert outcome is not None and "killed" in outcome["problem"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10  # KiB
+
+
+def test_of_what_it_printed_the_end_is_kept(tmp_path: Path) -> None:
+    outcome = notify(make(tmp_path, on_end="sh -c 'seq 100000; exit 3'"), Status.COMPLETED)
+    assert outcome is not None and outcome["printed"].endswith("99999\n100000\n") and len(outcome["printed"]) == 2000
