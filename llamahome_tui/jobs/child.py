@@ -22,6 +22,7 @@ from llamahome_tui.jobs.store import Run
 PROGRESS_FD: Final = "LLAMAHOME_PROGRESS_FD"
 ATTEMPT: Final = "LLAMAHOME_ATTEMPT"
 _FULL_DISK: Final = 30.0  # seconds the last records of a run wait for room
+_LONG: Final = 4000  # characters of an error's message
 # Who looks after the run answers these; the child only reads that they are there.
 _LEAVING: Final = ("stop", "pause", "resume")
 
@@ -113,9 +114,15 @@ class Child:
             "control", sync=True, request=request.id, op=request.op, value=request.value, outcome=outcome, reason=reason
         )
 
-    def fail(self, code: str, message: str, *, exception: str = "", hint: str = "", step: int | None = None) -> int:
-        """Journal an `error` and the end `failed`; gives the exit status for the process."""
-        self.emit("error", sync=True, code=code, exception=exception, message=message, hint=hint, step=step)
+    def fail(self, code: str, message: str, **fields: Any) -> int:
+        """Journal an `error` (fields: exception, hint, step, retry) and the end `failed`; gives the exit status.
+
+        A very long message is cut in its middle: whoever asks how the run ended reads the end of the journal only.
+        """
+        if len(message) > _LONG:
+            message = f"{message[: _LONG // 2]} [...] {message[-_LONG // 4 :]}"
+        about: dict[str, Any] = {"exception": "", "hint": "", "step": None, **fields}
+        self.emit("error", sync=True, code=code, message=message, **about)
         return self.end("failed")
 
     def end(self, reason: str, **fields: Any) -> int:

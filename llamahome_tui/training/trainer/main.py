@@ -55,14 +55,11 @@ def _train(child: Child) -> int:
 
 
 def _failed(child: Child, error: LlamaHomeError, exception: str = "") -> int:
-    child.emit(
-        "error",
-        sync=True,
-        code=error.error_code,
+    return child.fail(
+        error.error_code,
+        error.message,
         exception=exception or type(error).__name__,
-        message=error.message,
         hint=error.hint,
         step=error.data.get("step"),
         retry=error.exit not in FINAL,
     )
-    return child.end("failed")
