@@ -52,6 +52,14 @@ def claim(devices: Any, kind: str, environ: Mapping[str, str], present: Sequence
     return Claim(seen, len(seen) if kind == "exec" else 1)
 
 
+def asked(job: Mapping[str, Any]) -> Any:
+    """What a job asks for: as its spec says, which a resume may have changed; else as it was submitted."""
+    spec = job.get("spec")
+    launch = spec.get("launch") if isinstance(spec, dict) else None
+    said = launch.get("devices") if isinstance(launch, dict) else None
+    return job.get("devices", "auto") if said is None else said
+
+
 def environ_for(granted: Sequence[str], present_gpus: bool) -> dict[str, str]:
     """What a child's environment gets so that it sees the granted devices and no others."""
     if list(granted) == [CPU]:

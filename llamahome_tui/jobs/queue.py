@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from llamahome_tui.errors import BusyError, UsageError
 from llamahome_tui.jobs import devices
@@ -184,7 +184,8 @@ def turn(run: Run) -> Turn | None:
         with queue.locked() as opened:
             if opened.find(run.id) is None:
                 present = devices.gpus_present()
-                wanted = devices.claim(_wanted(run), str(run.job.get("kind", "train")), os.environ, present)
+                job = run.effective_job()
+                wanted = devices.claim(devices.asked(job), str(job.get("kind", "train")), os.environ, present)
                 opened.add(run, wanted, bool(present))
             entry = opened.grant(run.id)
     except BusyError:
@@ -205,14 +206,6 @@ def leave(run: Run) -> None:
             opened.remove(run.id)
     except (BusyError, OSError):
         return  # its supervisor goes now, and the next one to look cleans up
-
-
-def _wanted(run: Run) -> Any:
-    if "devices" in run.job:
-        return run.job["devices"]
-    spec = run.job.get("spec")
-    launch = spec.get("launch") if isinstance(spec, dict) else None
-    return launch.get("devices", "auto") if isinstance(launch, dict) else "auto"
 
 
 def _choose(candidates: Sequence[str], need: int, taken: set[str]) -> tuple[str, ...]:

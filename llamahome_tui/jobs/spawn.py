@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import llamahome_tui
-from llamahome_tui.errors import LlamaHomeError
+from llamahome_tui.errors import LlamaHomeError, TrainingError
 from llamahome_tui.jobs import leftovers
 from llamahome_tui.jobs.child import ATTEMPT, PROGRESS_FD
 from llamahome_tui.jobs.locks import holder
@@ -91,8 +91,8 @@ def launch(run: Run, environ: Mapping[str, str], *, wait: bool = True) -> int:
     threading.Thread(target=process.wait, name=f"reap {run.id}", daemon=True).start()
     deadline = time.monotonic() + _UP_IN
     while wait and holder(run.supervisor_lock) is None:
-        if process.returncode == 0:
-            break  # quick, or the loser of two
+        if process.returncode in (0, TrainingError.exit_code):
+            break  # the run has ended already, well or badly, or another looks after it
         if process.returncode is not None or time.monotonic() >= deadline:
             raise LlamaHomeError(
                 f"no supervisor came up for {run.id}" + _last_line(log),

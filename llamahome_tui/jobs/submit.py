@@ -42,12 +42,8 @@ def resubmit(context: Context, run: Run, changes: Mapping[str, Any], *, may_wait
     store.prepare()
     present = devices.gpus_present()
     job = run.effective_job()
-    spec = job.get("spec")
-    launch = spec.get("launch") if isinstance(spec, dict) else None
-    asked = changes.get("launch.devices", launch.get("devices") if isinstance(launch, dict) else None)
-    wanted = devices.claim(
-        job.get("devices", "auto") if asked is None else asked, str(job.get("kind", "train")), context.environ, present
-    )
+    asked = changes.get("launch.devices", devices.asked(job))
+    wanted = devices.claim(asked, str(job.get("kind", "train")), context.environ, present)
     with _line(store, run.name, wanted, may_wait) as queue:
         try:
             control.drop(run, "resume", {"set": dict(changes), "request_id": context.request_id})

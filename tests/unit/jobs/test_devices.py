@@ -11,7 +11,7 @@ import pytest
 
 from llamahome_tui.errors import ResourceError
 from llamahome_tui.jobs import devices
-from llamahome_tui.jobs.devices import CPU, Claim, claim, environ_for, gpus_present, visible
+from llamahome_tui.jobs.devices import CPU, Claim, asked, claim, environ_for, gpus_present, visible
 from tests import gpusim
 
 UUIDS = ("GPU-aaaa", "GPU-abbb", "GPU-cccc", "GPU-dddd")
@@ -111,3 +111,10 @@ def run_python() -> Any:
         return done.stdout
 
     return run
+
+
+def test_what_a_resume_has_changed_is_asked_for_also_by_a_supervisor_that_lines_up_again() -> None:
+    job = {"devices": 1, "spec": {"launch": {"devices": 2}}}
+    assert asked(job) == 2
+    assert asked({"devices": [0, 1], "kind": "exec"}) == [0, 1]
+    assert asked({}) == "auto"

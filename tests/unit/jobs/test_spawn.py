@@ -101,3 +101,13 @@ def test_a_scope_of_its_own_where_logout_kills(
     if said.exists():
         assert said.read_text().startswith("--user --scope")
     eventually(lambda: not run.live, "the end of its supervisor")
+
+
+def test_a_run_that_fails_at_once_has_had_its_supervisor(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = tmp_path / "short"
+    short.write_text("#!/bin/sh\nexit 9\n")
+    short.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(short))
+    assert launch(run, os.environ) > 0
