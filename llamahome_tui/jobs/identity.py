@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from llamahome_tui.errors import LlamaHomeError
 from llamahome_tui.jobs.locks import holder
 
 
@@ -118,24 +119,21 @@ def processes() -> Iterator[int]:
     return iter(pids)
 
 
+def require_pidfds() -> None:
+    """Raises LlamaHomeError where no process could be signalled safely."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise LlamaHomeError(
+            f"this system does not permit pidfd_open ({error.strerror}): no process could be signalled safely",
+            code="system.unsupported",
+            hint="it needs Linux 5.4 and, in a container, a newer runtime; see: llamahome --batch system doctor",
+        ) from error
+
+
 def send_signal(process: Identity, number: signal.Signals) -> bool:
     """Signal exactly this process; False when it is gone, whoever has its pid now."""
-    if not process.here:
-        return False
-    try:
-        fd = os.pidfd_open(process.pid)
-    except OSError:
-        return False
-    try:
-        # From here on the pid can't change its meaning behind the descriptor.
-        if start_ticks(process.pid) != process.start_ticks:
-            return False
-        signal.pidfd_send_signal(fd, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    finally:
-        os.close(fd)
-    return True
+    return process.here and _send(process.pid, number, lambda: start_ticks(process.pid) == process.start_ticks)
 
 
 def send_signal_to_holder(lock: Path, process: Identity | None, number: signal.Signals) -> bool:
@@ -146,12 +144,22 @@ def send_signal_to_holder(lock: Path, process: Identity | None, number: signal.S
     pid = holder(lock)
     if not pid or (process is not None and (process.pid != pid or not process.here)):
         return False
+
+    def is_meant() -> bool:
+        return holder(lock) == pid and (process is None or start_ticks(pid) == process.start_ticks)
+
+    return _send(pid, number, is_meant)
+
+
+def _send(pid: int, number: signal.Signals, is_meant: Callable[[], bool]) -> bool:
+    """Signal whoever has this pid if it is the one that is meant; False when nobody was signalled."""
     try:
         fd = os.pidfd_open(pid)
     except OSError:
         return False
     try:
-        if holder(lock) != pid or (process is not None and start_ticks(pid) != process.start_ticks):
+        # From here on the pid can't change its meaning behind the descriptor.
+        if not is_meant():
             return False
         signal.pidfd_send_signal(fd, number)
     except (ProcessLookupError, PermissionError):

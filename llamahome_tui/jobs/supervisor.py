@@ -14,9 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from llamahome_tui.errors import LlamaHomeError
+from llamahome_tui.errors import LlamaHomeError, ResourceError
 from llamahome_tui.jobs import control, leftovers, notify, queue, recovery, retries, spawn
-from llamahome_tui.jobs.identity import Identity, boot_id, send_signal_to_holder
+from llamahome_tui.jobs.identity import Identity, boot_id, require_pidfds, send_signal_to_holder
 from llamahome_tui.jobs.ledger import Ledger
 from llamahome_tui.jobs.locks import RecordLock, holder
 from llamahome_tui.jobs.status import Status, derive, resume_waits, tell, unclosed
@@ -43,7 +43,7 @@ def supervise(
     exit: call it in the main thread then.
     """
     os.umask(0o077)
-    _pidfds_are_permitted()
+    require_pidfds()
     lock = RecordLock(run.supervisor_lock)
     code = 0
     while True:
@@ -65,17 +65,6 @@ def supervise(
         # Who asked for another attempt while we were leaving has found the lock taken, and relies on us.
         if not resume_waits(run, tell(run)):
             return code
-
-
-def _pidfds_are_permitted() -> None:
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except OSError as error:
-        raise LlamaHomeError(
-            f"this system does not permit pidfd_open ({error.strerror}): no process could be signalled safely",
-            code="system.unsupported",
-            hint="it needs Linux 5.4 and, in a container, a newer runtime; see: llamahome --batch system doctor",
-        ) from error
 
 
 def say(text: str) -> None:
@@ -175,10 +164,14 @@ class Supervisor:
         if request is not None and not resume_waits(self.run, tell(self.run)):
             request = None
         self._supersede(request)
-        while (turn := queue.turn(self.run)) is None:
-            if self._leave_early():
-                return None
-            self._ledger.settle(_TICK)
+        try:
+            while (turn := queue.turn(self.run)) is None:
+                if self._leave_early():
+                    return None
+                self._ledger.settle(_TICK)
+        except ResourceError as error:  # a machine that has lost its devices since the run was submitted
+            self._could_not_start(self._about(request), request, error.message)
+            return None
         self._turn = turn
         if self._leave_early():
             return None
@@ -205,13 +198,8 @@ class Supervisor:
             return self._find()
         recovery.set_aside_partials(self.run)
         self._recovery = retries.Recovery.of(self.run.effective_job())
-        changes = request.value.get("set") if request is not None and isinstance(request.value, dict) else None
-        story = tell(self.run)
-        attempt = story.attempt if story.unborn else story.attempt + 1
-        about: dict[str, Any] = {"attempt": attempt, "supervisor": os.getpid()}
-        about["events_bytes"] = self.run.events_path.stat().st_size if self.run.events_path.exists() else 0
-        if request is not None:
-            about.update(request=request.id, set=changes if isinstance(changes, dict) else {})
+        about = self._about(request)
+        attempt = about["attempt"]
         # Before the fork: whatever happens right after it, this attempt is known, and nobody begins it a second time.
         self._ledger.write("begin", **about, host=os.uname().nodename, boot_id=boot_id())
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -225,7 +213,8 @@ class Supervisor:
                 os.close(out)
         except OSError as error:
             os.close(reader)
-            self._could_not_start(about, request, error)
+            where = f"{error.filename}: " if error.filename else ""
+            self._could_not_start(about, request, f"its process could not be started: {where}{error.strerror}")
             return None
         finally:
             os.close(writer)
@@ -248,8 +237,18 @@ class Supervisor:
             cwd=cwd, out_fd=out_fd, progress_fd=progress_fd, own_session=not self.foreground,
         )  # fmt: skip
 
-    def _could_not_start(self, about: Mapping[str, Any], request: control.Request | None, error: OSError) -> None:
-        problem = f"its process could not be started: {error.filename or ''}: {error.strerror}".replace(": : ", ": ")
+    def _about(self, request: control.Request | None) -> dict[str, Any]:
+        """What is known of an attempt before its process."""
+        story = tell(self.run)
+        attempt = story.attempt if story.unborn else story.attempt + 1
+        about: dict[str, Any] = {"attempt": attempt, "supervisor": os.getpid()}
+        about["events_bytes"] = self.run.events_path.stat().st_size if self.run.events_path.exists() else 0
+        if request is not None:
+            changes = request.value.get("set") if isinstance(request.value, dict) else None
+            about.update(request=request.id, set=changes if isinstance(changes, dict) else {})
+        return about
+
+    def _could_not_start(self, about: Mapping[str, Any], request: control.Request | None, problem: str) -> None:
         who = Identity.mine().fields() | {"pid": None, "start_ticks": None}
         self._ledger.write("spawn", **about, **who, devices=self._devices())
         if request is not None:

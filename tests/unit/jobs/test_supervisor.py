@@ -54,3 +54,10 @@ def test_a_trainer_that_had_ended_before_it_was_adopted_does_not_stay_for_ever(t
     another_attempt = Watch(run, recovery)
     time.sleep(0.06)
     assert adopted.grace_over and not another_attempt.grace_over
+
+
+def test_a_machine_that_has_lost_the_devices_of_a_waiting_run_fails_it(tmp_path: Path) -> None:
+    run = RunStore(tmp_path / "state").create({"name": "a", "kind": "exec", "command": ["true"], "devices": 64})
+    assert supervisor.supervise(run) == 9
+    found = derive(run)
+    assert found.status is Status.FAILED and "devices = 64 cannot be had" in found.reason
