@@ -212,9 +212,9 @@ def _drop(run: Run, op: str, value: Any) -> str:
 
 def _until_gone(context: Context, run: Run, *, changed: bool) -> Iterator[Outcome]:
     """Stay until a run that was asked to leave has left. Raises BusyError when even its grace was not enough."""
-    recovery = run.effective_job().get("spec", {}).get("recovery", {})
-    grace = recovery.get("grace_s", 120.0) if isinstance(recovery, dict) else 120.0
-    deadline = time.monotonic() + float(grace) + _SLACK_S
+    from llamahome_tui.jobs.retries import Recovery
+
+    deadline = time.monotonic() + Recovery.of(run.effective_job()).grace_s + _SLACK_S
     adoption = Adoption(context)
     for news in follow(run, "now"):
         if not isinstance(news, Derived):

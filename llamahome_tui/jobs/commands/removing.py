@@ -73,6 +73,13 @@ def make_plan(store: RunStore, run: Run) -> Plan:
             hint=f"stop it first: llamahome --batch runs stop {run.id}",
             data=ending(run, derived),
         )
+    if derived.remote and derived.status is Status.LOST:
+        raise BusyError(
+            f"{run.id} is silent, and only its own machine can say whether it still runs: {derived.reason}",
+            code="run.remote",
+            hint=f"remove it there; where that machine is gone for good: rm -r {run.dir}",
+            data=ending(run, derived),
+        )
     users = [other for other in store.list() if other.id != run.id and _starts_from(other, run)]
     live = [other.id for other in users if other.live]
     if live:

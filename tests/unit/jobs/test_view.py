@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,23 @@ def test_a_run_whose_spec_is_broken_failed_and_can_be_removed(run: Run) -> None:
     assert (view.status, view.adoptable) == ("failed", False) and "runs remove" in view.hint
     assert make_plan(store, found).status == "failed"
     assert execute(store, found) == [] and store.list() == []
+
+
+def test_a_silent_run_of_another_machine_is_not_removed_from_here(tmp_path: Path) -> None:
+    from llamahome_tui.errors import BusyError
+    from llamahome_tui.jobs.commands.removing import make_plan
+
+    store = RunStore(tmp_path / "state")
+    run = store.create({"name": "a", "kind": "train"})
+    there = {**Identity.mine().fields(), "host": "elsewhere"}
+    for path, kind in ((run.supervisor_path, "spawn"), (run.events_path, "start")):
+        journal = JournalWriter(path)
+        journal.append(kind, attempt=1, events_bytes=0, from_step=0, **there)
+        journal.close()
+        os.utime(path, (1e9, 1e9))
+    with pytest.raises(BusyError, match="only its own machine"):
+        make_plan(store, run)
+    journal = JournalWriter(run.events_path)
+    journal.append("end", reason="completed")
+    journal.close()
+    assert make_plan(store, run).status == "completed"
