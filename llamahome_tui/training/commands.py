@@ -14,7 +14,7 @@ from llamahome_tui.jobs.commands.following import ending, environ_of_jobs, stay_
 from llamahome_tui.jobs.status import Status, derive
 from llamahome_tui.jobs.store import Run, RunStore
 from llamahome_tui.jobs.submit import submit
-from llamahome_tui.outcome import Accepted, Outcome, Result
+from llamahome_tui.outcome import Accepted, Level, Note, Outcome, Result
 from llamahome_tui.training import checks
 from llamahome_tui.training.spec import SCHEMA, STDIN, Spec, make_spec, read_spec, read_spec_file
 
@@ -140,10 +140,13 @@ def _again(
 ) -> Iterator[Outcome]:
     """`--or-resume` where a run of that name is there: follow it, resume it, or say that it is done."""
     derived = derive(run)
+    changes = _differences(run, wanted)
     if not derived.status.ended:
+        if changes:
+            said = f"{run.id} goes on as it began; this spec differs in {', '.join(changes)}"
+            yield Note(said, Level.WARNING)
         yield from _join(context, run, detach=detach)
         return
-    changes = _differences(run, wanted)
     if derived.status is Status.COMPLETED and not _LENGTH & changes.keys():
         yield Accepted(run.id)
         yield Result(ending(run, derived), next=(f"llamahome --batch runs show {run.id}",))

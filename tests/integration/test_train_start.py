@@ -278,6 +278,14 @@ def test_in_the_foreground_sigterm_is_checkpoint_and_exit(
     refused(busy, 10, "run.name_busy", run.id)
     taken = run_cli("train", "start", *words, "--name", "other", "--no-queue")
     refused(taken, 10, "queue.devices_taken", run.id)
+    # Joining a live run never passes off another spec as this one.
+    other = run_cli("train", "start", *words, "--or-resume", "--detach", "--set", "lora.r=4")
+    refused(other, 2, "run.other_spec", "lora.r")
+    joined = run_cli("train", "start", *words, "--or-resume", "--detach", "--set", "training.log_every=2")
+    assert (joined.status, joined.data["id"], joined.last["changed"]) == (0, run.id, False)
+    assert "goes on as it began; this spec differs in training.log_every" in joined.err
+    same = run_cli("train", "start", *words, "--or-resume", "--detach")
+    assert (same.status, same.err) == (0, "")
     for request, outcome in (("save", "applied"), ("lr=1e-5", "applied")):
         assert run_cli("runs", "control", run.id, request, "--json").data["outcome"] == outcome
     process.send_signal(signal.SIGUSR1)
