@@ -24,7 +24,7 @@ def lines_of(operation: Operation | None, data: Any) -> Iterator[str]:
 
 def _runs_list(data: Any) -> Iterator[str]:
     if not data:
-        yield "no runs yet; start one: llamahome --batch demo"
+        yield "no runs"
         return
     rows = []
     for run in data:

@@ -240,3 +240,8 @@ def test_reading_where_a_file_lies_in_place_of_the_state_folder(run_cli, home, w
     assert (done.status, done.last["code"]) == (3, "places.denied")
     assert str(home / "state") in done.last["message"]
     assert done.last["hint"].endswith("llamahome --batch config path")
+
+
+def test_an_empty_list_says_whether_there_are_no_runs_or_none_like_that(run_cli, home):
+    assert run_cli("runs", "list").err == "start one: llamahome --batch demo\n"
+    assert "all: llamahome --batch runs list" in run_cli("runs", "list", "--tag", "none").err

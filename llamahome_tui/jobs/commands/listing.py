@@ -25,7 +25,11 @@ def list_runs(
             found.append(run)
             if limit is not None and len(found) >= limit:
                 break
-    yield Result(found)
+    hint = ""
+    if not found:
+        asked = status is not None or tag is not None
+        hint = "none is like that; all: llamahome --batch runs list" if asked else "start one: llamahome --batch demo"
+    yield Result(found, hint=hint)
 
 
 def summaries(context: Context) -> Iterator[dict[str, Any]]:

@@ -80,7 +80,7 @@ def test_quiet_leaves_results_and_errors():
     writer.show(Accepted("r"))
     writer.show(Result([]))
     writer.fail(NotFoundError("gone"))
-    assert "no runs yet" in out.getvalue()
+    assert "no runs" in out.getvalue()
     assert err.getvalue() == "llamahome: gone\n"
 
 
