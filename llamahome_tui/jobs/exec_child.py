@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,6 +164,7 @@ def main(run_dir: Path) -> int:
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, cwd=child.job.get("cwd") or None, process_group=0,
+            umask=_umask(child.job),  # what the command writes is its user's, not ours to close
             # Python keeps the lines of a file back until a block is full; nobody could read along.
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
@@ -208,6 +209,11 @@ def _attend(child: Child, process: subprocess.Popen[bytes], reading: Reading) ->
             process.wait(_POLL_S)
         except subprocess.TimeoutExpired:
             pass
+
+
+def _umask(job: Mapping[str, Any]) -> int:
+    said = job.get("umask")
+    return said if isinstance(said, int) and 0 <= said <= 0o777 else -1
 
 
 def _signal_name(code: int) -> str | None:

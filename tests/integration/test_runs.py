@@ -61,6 +61,17 @@ def test_a_followed_command_shows_its_events_and_its_end(run_cli: Cli) -> None:
     assert done.last["changed"] is True
 
 
+def test_what_a_command_writes_gets_the_modes_its_user_wants(
+    home: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    written = tmp_path / "written"
+    line = [sys.executable, "-m", "llamahome_tui", "--batch", "runs", "exec", "--name", "modes", "--", "touch", written]
+    subprocess.run(line, env=environ, umask=0o027, check=True, capture_output=True)
+    assert written.stat().st_mode & 0o777 == 0o640
+    (run,) = RunStore(home / "state").list()
+    assert {path.stat().st_mode & 0o077 for path in [run.dir, *run.dir.rglob("*")]} == {0}
+
+
 def test_for_people_results_go_to_stdout_and_progress_to_stderr(run_cli: Cli) -> None:
     done = run_cli("runs", "exec", "--name", "hi", "--", "sh", "-c", "echo printed")
     assert done.status == 0

@@ -34,6 +34,7 @@ def exec_command(
         "kind": "exec",
         "command": _command(context, command),
         "cwd": str(context.cwd),
+        "umask": _umask(),
         "devices": _devices(devices),
         "recovery": {"retries": 0},
         "notify": {"on_end": context.settings.notify.on_end, "on_fail": context.settings.notify.on_fail},
@@ -80,6 +81,15 @@ def _command(context: Context, command: Sequence[str]) -> list[str]:
             else "name it with its path: llamahome --batch runs exec --name NAME -- ./script.sh",
         )
     return [os.path.join(context.cwd, found), *command[1:]]  # noqa: PTH118 (the link itself, not what it points to)
+
+
+def _umask() -> int:
+    """The caller's; read without setting it, which other threads would notice. -1 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return -1
+    return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), -1)
 
 
 def _devices(text: str) -> Any:
