@@ -200,7 +200,10 @@ def _attend(child: Child, process: subprocess.Popen[bytes], reading: Reading) ->
         if not leaving and (child.stopping or child.pausing):
             leaving = "stopped" if child.stopping else "paused"
             # Not reaped yet, so the group is still this command's; what lives after the grace is the supervisor's part.
-            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                os.killpg(process.pid, signal.SIGTERM)
+            except PermissionError:  # as with sudo; as long as it runs, so does this run, and keeps its devices
+                child.emit("warning", message="the command belongs to another user: it can't be asked to end")
         for request in child.requests():
             child.answer(request, "refused", "a wrapped command takes no requests but stop")
         if reading.poll():
