@@ -70,6 +70,17 @@ def redact(text: str, values: tuple[str, ...] | None = None) -> str:
     return text
 
 
+def holds_token(text: str, values: tuple[str, ...]) -> bool:
+    """Whether one of these secrets, or a token of a well-known make, stands in `text`.
+
+    Stricter evidence than `redact` asks for: `--pad_token=<|end|>` only looks like a secret, and must not be refused.
+    """
+    signs, pattern, _ = _PATTERNS[0]
+    return any(value in text for value in values) or (
+        any(sign in text.lower() for sign in signs) and _compiled(pattern).search(text) is not None
+    )
+
+
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)

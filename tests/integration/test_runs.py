@@ -259,6 +259,7 @@ def test_a_second_start_of_a_live_name_is_refused(run_cli: Cli, home: Path) -> N
         (("--name", "x y", "--", "true"), "usage", 2),
         (("--name", "x"), "usage", 2),
         (("--name", "x", "--", "no-such-program"), "exec.not_found", 4),
+        (("--name", "x", "--", "sh", "-c", "HF_TOKEN=hf_canary0123456789 true"), "usage.secret", 2),
         (("--name", "x", "--", "./missing.sh"), "exec.not_found", 4),
         (("--name", "x", "--devices", "many", "--", "true"), "usage", 2),
         (("--name", "x", "--devices", "[7]", "--", "true"), "resource.devices", 5),

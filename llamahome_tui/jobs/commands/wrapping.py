@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamahome_tui.config.secrets import holds_token, secret_values
 from llamahome_tui.errors import NotFoundError, UsageError
 from llamahome_tui.jobs import spawn
 from llamahome_tui.jobs.commands.following import ending, environ_of_jobs, stay_with
@@ -59,12 +60,24 @@ def _name(name: str) -> str:
     return name
 
 
+def _refuse_secrets(context: Context, command: Sequence[str]) -> None:
+    """A command line is readable by every user of the machine, and it would stand in the run's spec."""
+    known = secret_values(context.environ)
+    if any(holds_token(word, known) for word in command):
+        raise UsageError(
+            "the command holds a token, which every user of this machine could read",
+            hint="let the program read it from a file of yours; for the Hub: hf auth login",
+            code="usage.secret",
+        )
+
+
 def _command(context: Context, command: Sequence[str]) -> list[str]:
     """The command with its program as a path, found as a shell in this folder would find it."""
     if not command or not command[0]:
         raise UsageError(
             "give the command after --", hint="as in: llamahome --batch runs exec --name my-run -- python train.py"
         )
+    _refuse_secrets(context, command)
     program = command[0]
     if "/" in program:
         path = context.cwd / program

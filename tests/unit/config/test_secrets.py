@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from llamahome_tui.config.secrets import hub_token, is_secret_name, redact, secret_values, strip_secrets
+from llamahome_tui.config.secrets import (
+    holds_token,
+    hub_token,
+    is_secret_name,
+    redact,
+    secret_values,
+    strip_secrets,
+)
 
 CANARY = "q7Zr9TnWc2LmXk4V"
 
@@ -64,3 +71,11 @@ def test_token_from_the_environment_or_the_file(tmp_path: Path) -> None:
     assert hub_token({"HF_HOME": str(tmp_path), "HF_TOKEN": " hf_env "}) == "hf_env"
     (tmp_path / "other").symlink_to(tmp_path / "token")
     assert hub_token({"HF_TOKEN_PATH": str(tmp_path / "other")}) == ""
+
+
+def test_a_token_in_a_command_line_is_told_from_an_option_about_tokens() -> None:
+    own = secret_values({"MY_PASSWORD": "swordfish"})
+    assert holds_token("--auth=hf_canary0123456789", own)
+    assert holds_token("ftp -p swordfish", own)
+    for innocent in ("--pad_token=<|endoftext|>", "--max-tokens=4096000", "tokenizer=some/model", "keyring: systemd"):
+        assert not holds_token(innocent, own)
