@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from llamahome_tui.config.places import Places
+from llamahome_tui.jobs.status import derive
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.tui.screens.training.feed import Feed, LogTail
 from llamahome_tui.tui.screens.training.listing import RunListing, rows, short
 from llamahome_tui.tui.screens.training.story import Story
+from tests.conftest import clean_environ
 from tests.runfolder import EPOCH, live_run, make_run
 
 
@@ -139,6 +143,17 @@ def test_a_live_run_has_its_numbers(places: Places) -> None:
     assert texts[0] == "● running"
     assert texts[3] == "100/400"
     assert texts[6:8] == ["2m", "2m"]
+
+
+def test_a_waiting_run_that_lost_its_supervisor_is_taken_up_again(places: Places) -> None:
+    store = RunStore(places)
+    run = store.create({"name": "waits", "kind": "exec", "command": [sys.executable, "-c", "print('here')"]})
+    listing = RunListing(store, clean_environ(places.state.parent))
+    assert listing.read()[0].status == "queued"
+    until = time.monotonic() + 20
+    while listing.read()[0].status != "completed":
+        assert time.monotonic() < until, derive(run)
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.9, "59s"), (60, "1m"), (7199, "1h"), (9e5, "10d")])

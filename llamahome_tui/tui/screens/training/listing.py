@@ -43,7 +43,7 @@ class RunListing:
             kept[run.id] = known
             views.append(known[1])
         self._kept = kept
-        if self._adopt and self._turn % _ADOPT_EVERY == 0 and any(v.status == "unsupervised" for v in views):
+        if self._adopt and self._turn % _ADOPT_EVERY == 0 and any(view.adoptable for view in views):
             ensure_supervised(self._store, self._environ)
         self._turn += 1
         return tuple(views)
