@@ -96,6 +96,7 @@ class LlamaHomeApp(App[int]):
         self.panel_mode = "grid"
         self.note = ""  # a few words beside the host's name, as `2 live`
         self.crash = ""
+        self._said: dict[str, float] = {}  # toasts in view, and when each goes
         self._sampling = sampling
         self._problems = list(problems)
         self._wanted_theme = theme
@@ -125,7 +126,8 @@ class LlamaHomeApp(App[int]):
             self._problems.append({"reason": problem.message, "hint": problem.hint})
         wanted = themes.full_name(self._wanted_theme or self.context.settings.ui.theme)
         if wanted not in self.available_themes:
-            self._problems.append({"reason": f"no theme {wanted}; known are {', '.join(self.theme_names())}"})
+            known = ", ".join(themes.short_name(name) for name in self.theme_names())
+            self._problems.append({"reason": f"no theme {themes.short_name(wanted)}; known are {known}"})
 
     def theme_names(self) -> list[str]:
         """Our themes, default first."""
@@ -146,8 +148,8 @@ class LlamaHomeApp(App[int]):
         names = self.theme_names()
         here = names.index(self.theme) if self.theme in names else -1
         self.use_theme(names[(here + 1) % len(names)])
-        name = self.theme.removeprefix(themes.PREFIX)
-        self.toast(f"theme {name}; keep it with: llamahome config set ui.theme {self.theme}")
+        name = themes.short_name(self.theme)
+        self.toast(f"theme {name}; keep it with: llamahome config set ui.theme {name}")
 
     # Life.
 
@@ -207,9 +209,14 @@ class LlamaHomeApp(App[int]):
             self.call_later(function, *arguments)
 
     def toast(self, text: str, level: Level = Level.INFO) -> None:
-        """Show a short message, cleaned and without markup."""
+        """Show a short message, cleaned and without markup; one that is in view already is not shown twice."""
         severity = {Level.INFO: "information", Level.WARNING: "warning", Level.ERROR: "error"}[level]
-        self.notify(clean(text, limit=600, keep_newlines=True), severity=severity, markup=False)  # type: ignore[arg-type]  # a str of the Literal's words
+        said, now = clean(text, limit=600, keep_newlines=True), time.monotonic()
+        self._said = {one: gone for one, gone in self._said.items() if gone > now}
+        if said in self._said:
+            return
+        self._said[said] = now + self.NOTIFICATION_TIMEOUT
+        self.notify(said, severity=severity, markup=False)  # type: ignore[arg-type]  # a str of the Literal's words
 
     def report(self, error: LlamaHomeError) -> None:
         """Show a failure as one toast that ends in its hint; one with many mistakes opens as a sheet."""

@@ -104,7 +104,7 @@ class Palette(ModalScreen[Callable[[], None] | None]):
         for operation in OPERATIONS:
             self._add(Entry(operation.name, operation.help, partial(perform, home, operation, self._subject)))
         for name in home.theme_names():
-            short = name.removeprefix(themes.PREFIX)
+            short = themes.short_name(name)
             self._add(Entry(f"theme {short}", "colours, at once", partial(home.use_theme, name)))
         self._narrow("")
         table = self.query_one(Table)

@@ -162,6 +162,11 @@ def full_name(name: str) -> str:
     return name if name.startswith(PREFIX) else PREFIX + name
 
 
+def short_name(name: str) -> str:
+    """What people call the theme: `dark`."""
+    return name.removeprefix(PREFIX)
+
+
 def _line_of(text: str, key: str) -> int:
     for number, line in enumerate(text.splitlines(), 1):
         if line.split("=")[0].strip().strip('"') == key:

@@ -18,7 +18,10 @@ from llamahome_tui.tui.keys import bindings
 
 
 class Prompt(ModalScreen[str | None]):
-    """Ask for a line. `check` raises LlamaHomeError to keep the dialog open with its message; None means cancelled."""
+    """Ask for a line. `check` raises LlamaHomeError to keep the dialog open with its message; None means cancelled.
+
+    A `value` goes on being typed; one that is only `suggested` is replaced by what is typed.
+    """
 
     BINDINGS = bindings("prompt")
     CSS_PATH = Path(__file__).with_name("dialogs.tcss")
@@ -28,12 +31,14 @@ class Prompt(ModalScreen[str | None]):
         title: str,
         *,
         value: str = "",
+        suggested: bool = False,
         notes: Sequence[str] = (),
         placeholder: str = "",
         check: Callable[[str], object] | None = None,
     ) -> None:
         super().__init__()
         self._title, self._value, self._notes = clean(title), value, tuple(notes)
+        self._suggested = suggested
         self._placeholder, self._check = placeholder, check
 
     def compose(self) -> ComposeResult:
@@ -52,6 +57,8 @@ class Prompt(ModalScreen[str | None]):
         line = self.query_one("#line", Input)
         line.focus()
         line.cursor_position = len(line.value)
+        if self._suggested:
+            line.select_all()
 
     @on(Input.Submitted)
     def _submit(self, event: Input.Submitted) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import Input
 
 from llamahome_tui.config.places import Places
 from llamahome_tui.errors import LlamaHomeError, SpecError
+from llamahome_tui.jobs.view import summarise
 from llamahome_tui.operations import OPERATIONS
+from llamahome_tui.outcome import Level
 from llamahome_tui.tui.app import SCREENS, LlamaHomeApp
 from llamahome_tui.tui.palette import Palette, asks, known
 from llamahome_tui.tui.runner import named, run_operation
+from llamahome_tui.tui.screens.training import actions
 from llamahome_tui.tui.screens.training.page import RunPage
 from llamahome_tui.tui.widgets.confirm import Confirm
 from llamahome_tui.tui.widgets.lines import Lines
@@ -130,6 +136,60 @@ async def test_new_asks_for_a_spec_and_names_a_missing_file(make_app: MakeApp) -
         await until(pilot, lambda: "no file no.toml" in shown(app))
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, Prompt))
+
+
+async def test_typing_replaces_the_spec_that_is_suggested(make_app: MakeApp, tmp_path: Path) -> None:
+    (tmp_path / "only.toml").touch()
+    app = make_app()
+    app.context = dataclasses.replace(app.context, cwd=tmp_path)
+    async with app.run_test() as pilot:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, Prompt) and "only.toml" in shown(app))
+        line = app.screen.query_one(Input)
+        assert line.value == "only.toml"
+        await pilot.press(*"no.toml")
+        assert line.value == "no.toml"
+
+
+async def test_marked_runs_that_go_on_are_named_and_the_others_deleted_by_plan(
+    make_app: MakeApp, places: Places
+) -> None:
+    old = make_run(places.state, "old")
+    with live_run(places.state, "alive", done=100) as live:
+        app = make_app()
+        async with app.run_test() as pilot:
+            await until(pilot, lambda: len(app.screen.query_one(Table).rows) == 2)
+            await pilot.press("a", "d")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            assert "Delete old" in shown(app)
+            assert "alive has not ended" in toasts(app)
+            await pilot.press("y")
+            await until(pilot, lambda: not old.dir.exists())
+            assert live.dir.exists()
+
+
+def test_what_stopping_does_is_said_of_each_kind_of_run(places: Places) -> None:
+    view = summarise(make_run(places.state, "old"))
+    training = dataclasses.replace(view, status="running", kind="train")
+    command = dataclasses.replace(view, status="running", kind="exec")
+    waiting = dataclasses.replace(view, status="queued", kind="train")
+    assert [line.split()[:3] for line in actions.what_stopping_does([training])] == [["It", "writes", "a"]]
+    assert "checkpoint" not in " ".join(actions.what_stopping_does([command, waiting]))
+    assert len(actions.what_stopping_does([training, command, waiting])) == 3
+
+
+async def test_a_toast_in_view_is_not_shown_twice(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test() as pilot:
+        await pilot.press("q", "q", "q")
+        await until(pilot, lambda: "nothing to go back to" in toasts(app))
+        assert toasts(app).count("nothing to go back to") == 1
+
+
+async def test_an_unknown_theme_is_told_with_the_names_people_use(make_app: MakeApp) -> None:
+    app = make_app(theme="nosuch")
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "no theme nosuch; known are dark, contrast, light" in toasts(app))
 
 
 async def test_the_palette_has_every_operation_and_narrows(make_app: MakeApp) -> None:
@@ -249,8 +309,10 @@ async def test_f37_twenty_by_five_and_back(make_app: MakeApp, places: Places) ->
 async def test_f37_ascii_draws_ascii_only(make_app: MakeApp, places: Places) -> None:
     make_run(places.state, "plain", printed="ok\n")
     app = make_app(ascii_only=True)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: app.screen.query_one(Table).rows)
+        app.toast("a word", Level.WARNING)
+        await until(pilot, lambda: "a word" in shown(app))
         assert shown(app).isascii(), [line for line in shown(app).splitlines() if not line.isascii()]
         await pilot.press("enter")
         await until(pilot, lambda: "run completed" in shown(app))

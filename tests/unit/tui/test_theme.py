@@ -76,7 +76,7 @@ async def test_f38_a_bad_theme_file_and_setting_become_toasts(make_app: MakeApp)
         await pilot.pause(0.3)
         said = " ".join(one.message for one in app._notifications)
         assert "broken.toml" in said
-        assert "llamahome-nowhere" in said
+        assert "no theme nowhere; known are dark" in said
         assert "themee" in said
         assert app.theme == "llamahome-dark"
         app.use_theme("llamahome-mine")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llamahome_tui.errors import LlamaHomeError, NotFoundError
 from llamahome_tui.jobs.view import RunView
-from llamahome_tui.outcome import Result
+from llamahome_tui.outcome import Level, Result
 from llamahome_tui.tui.runner import run_operation
 from llamahome_tui.tui.widgets.confirm import Confirm
 from llamahome_tui.tui.widgets.prompt import Prompt
@@ -40,20 +40,38 @@ def stop(home: LlamaHomeApp, views: Sequence[RunView], after: Callable[[], None]
             "It was asked to stop and is about to save. Killed now, it loses what came after its last checkpoint.",
         ]
     else:
-        plan += [
-            "",
-            ("It writes" if len(live) == 1 else "Each writes")
-            + " a checkpoint and ends. Press r later to go on exactly from there.",
-        ]
+        plan += ["", *what_stopping_does(live)]
 
     def agreed(yes: bool | None) -> None:
         if yes:
             for view in live:
                 run_operation(home, "runs stop", {"id": view.id, "now": now}, on_result=lambda _: after())
-            home.toast("killing" if now else "stopping: checkpoint, then end")
+            saves = any(_saves(view) for view in live)
+            home.toast("killing" if now else "stopping: checkpoint, then end" if saves else "stopping")
 
     title = ("Kill " if now else "Stop ") + (live[0].name if len(live) == 1 else f"{len(live)} runs")
     home.push_screen(Confirm(title, plan, "Kill now" if now else "Stop"), agreed)
+
+
+def _saves(view: RunView) -> bool:
+    """Whether the run writes a checkpoint when told to stop: a waiting run has nothing yet, a command its own."""
+    return view.kind == "train" and view.status != "queued"
+
+
+def what_stopping_does(live: Sequence[RunView]) -> list[str]:
+    """One line for each kind of run among these."""
+    one = len(live) == 1
+    waiting = [view for view in live if view.status == "queued"]
+    commands = [view for view in live if view.status != "queued" and view.kind != "train"]
+    lines = []
+    if any(_saves(view) for view in live):
+        who = "It writes" if one else "A run that trains writes"
+        lines.append(f"{who} a checkpoint and ends. Press r later to go on exactly from there.")
+    if commands:
+        lines.append(("Its command" if one else "A command") + " gets SIGTERM; what it saves is its own affair.")
+    if waiting:
+        lines.append(("It leaves" if one else "A waiting run leaves") + " the queue before it has begun.")
+    return lines
 
 
 def resume(home: LlamaHomeApp, view: RunView, after: Callable[[], None]) -> None:
@@ -71,6 +89,14 @@ def remove(home: LlamaHomeApp, views: Sequence[RunView], after: Callable[[], Non
     from llamahome_tui.batch.results import lines_of
     from llamahome_tui.tui.runner import named
 
+    asked, views = views, [view for view in views if view.ended]
+    if len(views) < len(asked):
+        going = [view.name for view in asked if not view.ended]
+        home.toast(
+            (f"{going[0]} has not ended" if len(going) == 1 else f"{len(going)} of these have not ended")
+            + "; x stops, then d deletes",
+            Level.WARNING,
+        )
     plans: list[list[str]] = []
     operation = named("runs remove")
 
@@ -103,7 +129,7 @@ def start(home: LlamaHomeApp, opened: Callable[[str], None]) -> None:
     notes += [
         "",
         "A commented one to begin with:  llamahome --batch train init > spec.toml",
-        "Or see it all at once:         llamahome --batch demo",
+        "Or see it all at once:          llamahome --batch demo",
     ]
 
     def check(text: str) -> None:
@@ -131,7 +157,10 @@ def start(home: LlamaHomeApp, opened: Callable[[str], None]) -> None:
 
     value = found[0] if len(found) == 1 else ""
     home.push_screen(
-        Prompt("Start a run from a spec", value=value, placeholder="spec.toml", notes=notes, check=check), chosen
+        Prompt(
+            "Start a run from a spec", value=value, suggested=True, placeholder="spec.toml", notes=notes, check=check
+        ),
+        chosen,
     )
 
 
