@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from llamahome_tui.config import themes
 from llamahome_tui.config.fields import plain
 from llamahome_tui.config.models_file import SCHEMA, read_models_file
 from llamahome_tui.config.secrets import redact, secret_values
@@ -68,6 +69,8 @@ def set_value(context: Context, key: str, value: str) -> Iterator[Outcome]:
     """Write one setting to config.toml, or `models.NAME.KEY` to models.toml."""
     from llamahome_tui.config.edit import set_key
 
+    if key == "ui.theme":
+        themes.require(value, context.places.config)
     path, written, changed = set_key(context.places, key, value)
     origin = context.settings.origins.get(key)
     if origin is not None and origin.value in ("option", "environment", ".env"):
@@ -100,6 +103,7 @@ def validate(context: Context) -> Iterator[Outcome]:
         yield Note(warning, Level.WARNING)
     if mistakes or named:
         raise config_error([*mistakes, *named])
+    themes.require(settings.ui.theme, context.places.config)
     files = [context.places.config_file, context.places.models_file, context.cwd / ".env"]
     yield Result({"checked": [str(file) for file in files if file.is_file()], "errors": []})
 

@@ -13,9 +13,22 @@ from pathlib import Path
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
+from llamahome_tui.config.themes import PREFIX, folders
 from llamahome_tui.errors import ConfigError
 
-PREFIX = "llamahome-"
+__all__ = [
+    "DEFAULT",
+    "PREFIX",
+    "Found",
+    "find",
+    "folders",
+    "full_name",
+    "load",
+    "read",
+    "short_name",
+    "variable_defaults",
+]
+
 DEFAULT = "llamahome-dark"
 _COLOURS = (
     "primary",
@@ -51,16 +64,6 @@ class Found:
 
     themes: tuple[Theme, ...]
     problems: tuple[ConfigError, ...]
-
-
-def folders(config: Path | None = None) -> list[Path]:
-    """Where themes are looked for: the wheel, the repository, the user's own folder (which wins)."""
-    package = Path(__file__).resolve().parent.parent
-    shipped = package / "themes"
-    found = [shipped if shipped.is_dir() else package.parent / "themes"]
-    if config is not None:
-        found.append(config / "themes")
-    return found
 
 
 def find(name: str, where: Iterable[Path]) -> Theme | None:

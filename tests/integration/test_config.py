@@ -52,6 +52,20 @@ def test_set_get_and_validate(run_cli: RunCli, home: Path) -> None:
     assert run_cli("config", "validate", "--json").data == {"checked": [str(file)], "errors": []}
 
 
+def test_a_theme_has_to_be_there(run_cli: RunCli, home: Path) -> None:
+    refused = run_cli("config", "set", "ui.theme", "lihgt", "--json")
+    assert (refused.status, refused.last["code"]) == (3, "config.invalid")
+    assert "light" in refused.last["message"]
+    assert not (home / "config" / "config.toml").exists()
+    own = home / "config" / "themes"
+    own.mkdir(parents=True)
+    (own / "mine.toml").write_text((Path(__file__).parents[2] / "themes" / "dark.toml").read_text())
+    assert run_cli("config", "set", "ui.theme", "mine").status == 0
+    (own / "mine.toml").unlink()
+    gone = run_cli("config", "validate", "--json")
+    assert (gone.status, gone.last["code"]) == (3, "config.invalid")
+
+
 def test_f38_broken_files_are_one_error_with_every_mistake(run_cli: RunCli, home: Path) -> None:
     (home / "config").mkdir()
     (home / "config" / "config.toml").write_text('[ui]\nthem = "light"\n[logs]\nkeep = "x"\n')
