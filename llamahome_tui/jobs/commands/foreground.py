@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,25 +44,52 @@ def stay_in_foreground(context: Context, run: Run, since: Literal["start", "now"
         except (LlamaHomeError, OSError) as error:
             failed.append(error)
 
-    def heed(number: int, _frame: FrameType | None) -> None:
-        op = _MEANING[signal.Signals(number)]
-        try:
-            if not any(request.op == op for request in control.pending(run)):
-                control.drop(run, op)
-        except OSError:  # a full disk is no reason to go on
-            send_signal_to_holder(run.trainer_lock, None, signal.Signals(number))
-
-    before: dict[signal.Signals, Any] = {number: signal.signal(number, heed) for number in _MEANING}
     supervisor = threading.Thread(target=look_after, name=f"supervise {run.id}")
-    supervisor.start()
-    try:
-        for outcome in stay_with(context, run, since, changed=True):
-            if not isinstance(outcome, Result):
-                yield outcome
-    finally:
-        supervisor.join()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with listening(run):
+        supervisor.start()
+        try:
+            for outcome in stay_with(context, run, since, changed=True):
+                if not isinstance(outcome, Result):
+                    yield outcome
+        finally:
+            supervisor.join()
     if failed:
         raise failed[0]
     yield conclude(run, changed=True)
+
+
+@contextmanager
+def listening(run: Run) -> Iterator[None]:
+    """While inside, the signals of `_MEANING` are requests for the run. For the main thread.
+
+    A signal interrupts whatever the main thread does, with whatever lock it holds: it is only noted there, and a
+    thread of its own acts on it at once.
+    """
+    noted: SimpleQueue[int] = SimpleQueue()  # the one queue whose put() may interrupt itself
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.put(number)
+
+    def obey() -> None:
+        while number := noted.get():
+            _ask(run, signal.Signals(number))
+
+    obeying = threading.Thread(target=obey, name=f"signals for {run.id}", daemon=True)
+    obeying.start()
+    before: dict[signal.Signals, Any] = {number: signal.signal(number, note) for number in _MEANING}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+        noted.put(0)
+        obeying.join()
+
+
+def _ask(run: Run, number: signal.Signals) -> None:
+    op = _MEANING[number]
+    try:
+        if not any(request.op == op for request in control.pending(run)):
+            control.drop(run, op)
+    except OSError:  # a full disk is no reason to go on
+        send_signal_to_holder(run.trainer_lock, None, number)
