@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -58,9 +59,18 @@ class RecordLock:
         with _guard:
             if key in _held:
                 return False  # another part of this process; opening the file would already be too much
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fd = _open(self.path)
+            except PermissionError:
+                if _listed(self.path):
+                    return False
+                _clear_away(self.path)
+                fd = _open(self.path)
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _stands_at(fd, self.path):  # cleared away meanwhile: nobody else would ever see this lock
+                    os.close(fd)
+                    return False
             except (BlockingIOError, PermissionError):
                 os.close(fd)
                 return False
@@ -89,9 +99,10 @@ class RecordLock:
 
 
 def holder(path: Path) -> int | None:
-    """Pid of the process that holds the lock, None when nobody does, 0 when this pid namespace cannot see who.
+    """Pid of the process that holds the lock, None when nobody does, 0 when this process cannot see who.
 
-    Inside the holder it answers without touching the file.
+    Inside the holder it answers without touching the file. Who it is cannot be seen from another pid namespace, nor
+    where the file may not be opened because another user made it.
     """
     with _guard:
         if _held and _key(path) in _held:
@@ -100,12 +111,47 @@ def holder(path: Path) -> int | None:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
+        except PermissionError:
+            return 0 if _listed(path) else None
         try:
             asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             kind, _whence, _start, _length, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
         finally:
             os.close(fd)
     return None if kind == fcntl.F_UNLCK else max(0, pid)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _stands_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _listed(path: Path) -> bool:
+    """Whether somebody holds the lock, as the kernel's table says: that needs no right to open the file."""
+    try:
+        file = path.stat(follow_symlinks=False)
+        table = Path("/proc/locks").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return False
+    place = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    return any(place in words and "POSIX" in words for words in map(str.split, table.splitlines()))
+
+
+def _clear_away(path: Path) -> None:
+    """Take a lock file that nobody holds, and another user has left (sudo), out of a folder of one's own.
+
+    Raises PermissionError where file or folder are not like that.
+    """
+    mine = os.geteuid()
+    if path.parent.stat().st_uid != mine or path.stat(follow_symlinks=False).st_uid == mine:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    path.unlink(missing_ok=True)
 
 
 def _key(path: Path) -> str:

@@ -63,6 +63,7 @@ class Derived:
     """A job's state and why. `exit_code` and `signal` are null when nobody saw how the trainer died.
 
     `remote`: it lives, or lived, where this process can neither see nor signal it: read-only here.
+    `unreadable`: its files are another user's, as after a start with sudo; such a run is `remote` too.
     `adoptable`: it needs a supervisor and has none, perhaps only to say that it has ended. `checkpoint` is the newest
     complete one at the trainer's death. `failure` has code, exception, message, hint and step of its `error` event.
     """
@@ -79,6 +80,7 @@ class Derived:
     adoptable: bool = False
     checkpoint: str | None = None
     failure: dict[str, Any] | None = None
+    unreadable: bool = False
 
     @property
     def live(self) -> bool:
@@ -186,6 +188,13 @@ def derive(run: Run) -> Derived:
     # Locks before journals: a lock seen free means that everything its holder wrote is there to be read.
     trainer = holder(run.trainer_lock)
     supervisor = holder(run.supervisor_lock)
+    try:
+        return _told(run, trainer, supervisor)
+    except PermissionError as error:
+        return _of_another_user(run, error, working=trainer is not None)
+
+
+def _told(run: Run, trainer: int | None, supervisor: int | None) -> Derived:
     story = tell(run)
     known = story.trainer
     if known is not None and known.host != os.uname().nodename:
@@ -375,6 +384,15 @@ def _elsewhere(run: Run, story: Story, where: str) -> Derived:
     return Derived(
         status, story.attempt, remote=True, reason=f"{where}; {reason}".removesuffix("; "),
         hint="log in there to change it",
+    )  # fmt: skip
+
+
+def _of_another_user(run: Run, error: PermissionError, *, working: bool) -> Derived:
+    """Its journals are closed to this user: only its locks speak, and one's own runs go on beside it."""
+    return Derived(
+        Status.RUNNING if working else Status.LOST, 0, remote=True, unreadable=True,
+        reason=f"it belongs to another user: {error.filename or run.dir} can't be read",
+        hint=f"to have it back: sudo chown -R {os.geteuid()}:{os.getegid()} {run.dir}",
     )  # fmt: skip
 
 

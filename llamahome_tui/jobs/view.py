@@ -88,6 +88,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
     is shown as far as it is known, with the fault as its reason.
     """
     derived = derive(run)
+    full = full and not derived.unreadable
     newest = history.newest(run.events_path, thorough=full)
     # The trainer notes its best evaluation with every checkpoint; for others a journal of moderate size is read whole.
     small = newest.size <= _MODERATE
@@ -100,7 +101,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
     try:
         job = run.job
     except LlamaHomeError as error:
-        job, reason = {}, error.message
+        job, reason = {}, derived.reason if derived.unreadable else error.message
     labels = run.labels()
     spec = job.get("spec") if isinstance(job.get("spec"), dict) else {}
     assert isinstance(spec, dict)
