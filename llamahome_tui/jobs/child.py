@@ -89,6 +89,13 @@ class Child:
         """Whether the run shall checkpoint and pause. A stop that is also there comes first."""
         return "pause" in self._received or self._asked("pause")
 
+    def refuse_pause(self, reason: str) -> None:
+        """The run can't pause now and goes on: answer whoever asked, and hear who asks next."""
+        self._received[:] = [word for word in self._received if word != "pause"]
+        for request in self._pending():
+            if request.op == "pause" and not request.fault:
+                self.answer(request, "refused", reason)
+
     def requests(self) -> list[Request]:
         """What is asked and neither answered nor about leaving (save, eval, sample, lr), oldest first; answer each.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from llamahome_tui.jobs import control
 from llamahome_tui.jobs.journal import read
-from tests.forge import Forge
+from llamahome_tui.jobs.recovery import newest_complete_checkpoint
+from llamahome_tui.jobs.store import Run
+from tests.conftest import eventually
+from tests.forge import Forge, Trainer
 from tests.integration.trainer_runs import Bench, adapter, checkpoint_steps, losses, of, show
 
 pytestmark = pytest.mark.torch
@@ -92,6 +98,82 @@ def test_f16_disk_full_in_a_checkpoint(bench: Bench, small_disk: Path) -> None:
     assert any(warned_at < step < 400 for step in saved), saved  # the save was tried again
     assert events[-1]["reason"] == "completed" and checkpoint_steps(run)[-1] == 400
     assert not list(run.checkpoints_dir.glob(".*"))
+
+
+def on_a_full_disk(bench: Bench, small_disk: Path, name: str, **tables: dict[str, object]) -> tuple[Run, Trainer, Path]:
+    """A run that trains on without end, has one checkpoint, and no room for another; and what takes the room."""
+    training = {"max_steps": 100_000, "scheduler": "constant", "warmup": 0}
+    run = bench.run(name, training=training, checkpoint={"every_steps": 0}, evaluation={"every_steps": 0}, **tables)
+    run.checkpoints_dir.rmdir()
+    run.checkpoints_dir.symlink_to(small_disk)
+    trainer = bench.train(run, before=SOON)
+    asked = control.drop(run, "save")
+    eventually(lambda: answers(run).get(asked) is not None and checkpoint_steps(run), "a checkpoint", timeout=60)
+    return run, trainer, fill(small_disk, leave=20_000)
+
+
+def answers(run: Run) -> dict[str, tuple[str, str]]:
+    """Outcome and reason by request."""
+    return {e["request"]: (e["outcome"], e["reason"]) for e in of(list(read(run.events_path)), "control")}
+
+
+def test_f16_a_pause_that_finds_the_disk_full_is_refused_and_training_goes_on(bench: Bench, small_disk: Path) -> None:
+    run, trainer, ballast = on_a_full_disk(bench, small_disk, "full-pause")
+    asked = control.drop(run, "pause")
+    eventually(lambda: asked in answers(run), "an answer")
+    outcome, reason = answers(run)[asked]
+    assert outcome == "refused" and "the disk is full" in reason
+    trainer.kill(signal.SIGUSR1)  # a signal has no answer; it is no reason to lose work either
+    seen = max(losses(run))
+    eventually(lambda: max(losses(run)) > seen + 5, "more steps")
+    assert trainer.forge.poll(trainer) is None
+    ballast.unlink()
+    again = control.drop(run, "pause")
+    assert trainer.wait() == 0
+    end = list(read(run.events_path))[-1]
+    assert end["reason"] == "paused" and end["step"] == checkpoint_steps(run)[-1] > seen
+    assert answers(run)[again] == ("applied", "")
+
+
+def test_f16_who_asks_for_a_pause_is_told_that_it_is_refused(bench: Bench, small_disk: Path) -> None:
+    run, trainer, _ = on_a_full_disk(bench, small_disk, "full-told")
+    command = [sys.executable, "-m", "llamahome_tui", "--batch", "runs", "control", run.id, "pause", "--json"]
+    told = subprocess.run(
+        command, env={**os.environ, **bench.environ}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert told.returncode == 2 and "control.refused" in told.stdout and "the disk is full" in told.stdout, told
+    trainer.kill()
+    trainer.wait()
+
+
+def test_f16_a_stop_waits_a_while_for_room(bench: Bench, small_disk: Path) -> None:
+    run, trainer, ballast = on_a_full_disk(bench, small_disk, "full-stop", recovery={"grace_s": 80})
+    trainer.kill(signal.SIGTERM)
+    eventually(lambda: of(list(read(run.events_path)), "warning"), "a warning")
+    ballast.unlink()
+    assert trainer.wait() == 0
+    events = list(read(run.events_path))
+    (warning,) = of(events, "warning")
+    assert "no room for a checkpoint before leaving" in warning["message"]
+    assert events[-1]["reason"] == "stopped" and events[-1]["step"] == checkpoint_steps(run)[-1] == warning["step"]
+
+
+def test_f16_a_stop_without_room_names_what_is_left(bench: Bench, small_disk: Path) -> None:
+    run, trainer, _ = on_a_full_disk(bench, small_disk, "full-lost", recovery={"grace_s": 6})
+    kept = checkpoint_steps(run)[-1]
+    seen = max(losses(run), default=0)
+    eventually(lambda: max(losses(run), default=0) > seen, "a step")
+    began = time.monotonic()
+    trainer.kill(signal.SIGTERM)
+    assert trainer.wait() == 0
+    assert time.monotonic() - began < 6
+    events = list(read(run.events_path))
+    first, last = of(events, "warning")
+    assert "tried again in 1 s" in first["message"]
+    lost = events[-1]["step"] - kept
+    assert f"the newest complete one is checkpoints/step-{kept}; the work of {lost} step" in last["message"]
+    newest = newest_complete_checkpoint(run)
+    assert events[-1]["reason"] == "stopped" and newest is not None and newest.step == kept
 
 
 def test_disk_full_at_the_end_fails_with_the_weights_kept_and_resumes(bench: Bench, small_disk: Path) -> None:

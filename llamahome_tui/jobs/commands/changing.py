@@ -147,7 +147,7 @@ def ask(context: Context, id: str, request: str) -> Iterator[Outcome]:
         )
     name = _drop(run, op, value)
     if op == "pause":
-        yield from _until_gone(context, run, changed=True)
+        yield from _until_gone(context, run, changed=True, request_id=name)
         return
     yield _answer(context, run, name, op)
 
@@ -210,8 +210,9 @@ def _drop(run: Run, op: str, value: Any) -> str:
         raise _not_writable(run, error) from error
 
 
-def _until_gone(context: Context, run: Run, *, changed: bool) -> Iterator[Outcome]:
-    """Stay until a run that was asked to leave has left. Raises BusyError when even its grace was not enough."""
+def _until_gone(context: Context, run: Run, *, changed: bool, request_id: str = "") -> Iterator[Outcome]:
+    """Stay until a run that was asked to leave has left. Raises BusyError when even its grace was not enough, and
+    UsageError when it refuses what it was asked by `request_id`."""
     from llamahome_tui.jobs.retries import Recovery
 
     deadline = time.monotonic() + Recovery.of(run.effective_job()).grace_s + _SLACK_S
@@ -221,6 +222,8 @@ def _until_gone(context: Context, run: Run, *, changed: bool) -> Iterator[Outcom
             yield Record(run.id, news.source, news.record)
             continue
         adoption.look(run, news)
+        if request_id and not news.status.ended:
+            _answer_to(run, request_id, "pause")
         if time.monotonic() >= deadline and not news.status.ended:
             raise BusyError(
                 f"{run.id} is still there: {news.status.value}",
@@ -243,24 +246,32 @@ def _answer(context: Context, run: Run, request_id: str, op: str) -> Result:
     while True:
         derived = derive(run)
         adoption.look(run, derived)
-        for path in (run.events_path, run.supervisor_path):
-            for record in tail(path, 64, {"control"}, limit_bytes=1 << 20):
-                if record.get("request") != request_id:
-                    continue
-                outcome, reason = str(record.get("outcome")), str(record.get("reason") or "")
-                if outcome == "refused":
-                    raise UsageError(
-                        f"{run.id} refuses {op}: {reason}",
-                        code="control.refused",
-                        hint=f"see: llamahome --batch runs show {run.id}",
-                        data={"id": run.id, "request": request_id, "outcome": outcome, "reason": reason},
-                    )
-                data = {"id": run.id, "request": request_id, "op": op, "outcome": outcome, "reason": reason}
-                return Result(data, changed=outcome == "applied")
+        answer = _answer_to(run, request_id, op)
+        if answer is not None:
+            return Result(answer, changed=answer["outcome"] == "applied")
         if derived.status.ended or time.monotonic() >= deadline:
             data = {"id": run.id, "request": request_id, "op": op, "outcome": "pending", "reason": ""}
             return Result(data, changed=True, hint=f"see the answer later: llamahome --batch runs events {run.id}")
         time.sleep(POLL_S)
+
+
+def _answer_to(run: Run, request_id: str, op: str) -> dict[str, Any] | None:
+    """What the run has answered, None while it has not. Raises UsageError when it refuses."""
+    for path in (run.events_path, run.supervisor_path):
+        for record in tail(path, 64, {"control"}, limit_bytes=1 << 20):
+            if record.get("request") != request_id:
+                continue
+            outcome, reason = str(record.get("outcome")), str(record.get("reason") or "")
+            data = {"id": run.id, "request": request_id, "op": op, "outcome": outcome, "reason": reason}
+            if outcome == "refused":
+                raise UsageError(
+                    f"{run.id} refuses {op}: {reason}",
+                    code="control.refused",
+                    hint=f"see: llamahome --batch runs show {run.id}",
+                    data=data,
+                )
+            return data
+    return None
 
 
 def _request(text: str) -> tuple[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llamahome_tui.errors import ResourceError, TrainingError
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.control import Request
+from llamahome_tui.jobs.recovery import newest_complete_checkpoint
 from llamahome_tui.training import auto
 from llamahome_tui.training.trainer import checkpoint, evaluate, memory
 from llamahome_tui.training.trainer.batches import Order, Row
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from llamahome_tui.training.spec import Spec
 
 SAVE_AGAIN_S = 30.0  # after a save that found the disk full
+STOP_AGAIN_S = 1.0  # the same while a stop waits for it
+STOP_WAITS_S = 30.0  # for so long at most, and for a quarter of the grace: a save takes its own time too
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +165,45 @@ class Loop:
             self._obey(request)
         if self._best_unsaved:  # an evaluation that was asked for may find the best too
             self._save()
-        if self.child.stopping or self.child.pausing:
-            self._save("before leaving")
-            return "stopped" if self.child.stopping else "paused"
+        if self.child.stopping:
+            self._save_for_stop()
+            return "stopped"
+        if self.child.pausing:
+            self._save("before the pause")
+            if self._kept:
+                return self._how_it_leaves()
+            self.child.refuse_pause("the disk is full: there is no room for its checkpoint, training goes on")
+            return self._between()  # with the evaluation that the pause has cut short
         return ""
+
+    def _how_it_leaves(self) -> str:
+        return "stopped" if self.child.stopping else "paused"  # also a stop that came while it was saved
+
+    @property
+    def _kept(self) -> bool:
+        """Whether a later attempt can go on from this very step."""
+        return self._saved_at_step == self.counters.step or self.counters.step == 0
+
+    def _save_for_stop(self) -> None:
+        """Save; a full disk is given a part of the grace to become less full, then what is lost is said."""
+        counters, best = self.counters, self.counters.best
+        until = time.monotonic() + min(STOP_WAITS_S, self.spec.recovery.grace_s / 4)
+        self._save("before leaving", again_s=STOP_AGAIN_S)
+        while not self._kept and time.monotonic() < until:
+            time.sleep(STOP_AGAIN_S)
+            counters.best = best
+            self._save(again_s=STOP_AGAIN_S, quiet=True)
+        if self._kept:
+            return
+        newest = newest_complete_checkpoint(self.child.run)
+        left = f"the newest complete one is checkpoints/{newest.path.name}" if newest is not None else "there is none"
+        lost = counters.step - (newest.step if newest is not None else 0)
+        self.child.emit(
+            "warning",
+            step=counters.step,
+            message=f"stopped without a checkpoint of step {counters.step}, because the disk is full: {left}; "
+            f"the work of {lost} {'step' if lost == 1 else 'steps'} is lost",
+        )
 
     def _evaluate_if_due(self) -> None:
         step = self.counters.step
@@ -282,7 +320,7 @@ class Loop:
         by_time = wanted.every_minutes > 0 and time.monotonic() - self._saved_at >= 60 * wanted.every_minutes
         return self._save_due or by_steps or by_time
 
-    def _save(self, why: str = "", *, asked: bool = False) -> None:
+    def _save(self, why: str = "", *, asked: bool = False, again_s: float | None = None, quiet: bool = False) -> None:
         """Write a checkpoint unless this step has one; a full disk is a warning, and the earlier ones stay.
 
         Before the first step there is nothing worth keeping, unless someone asked for it.
@@ -306,15 +344,17 @@ class Loop:
         except (OSError, RuntimeError) as error:
             if not checkpoint.is_disk_full(error):
                 raise
-            self._save_due, self._save_again_at = True, time.monotonic() + SAVE_AGAIN_S
+            again = SAVE_AGAIN_S if again_s is None else again_s
+            self._save_due, self._save_again_at = True, time.monotonic() + again
             if counters.best and counters.best.step == counters.step:
                 counters.best = self._best_before  # its weights are lost
-            self.child.emit(
-                "warning",
-                step=counters.step,
-                message=f"no room for a checkpoint{' ' + why if why else ''}; the earlier one stays, "
-                f"the save is tried again in {SAVE_AGAIN_S:.0f} s",
-            )
+            if not quiet:  # of many tries in a row the first one says it
+                self.child.emit(
+                    "warning",
+                    step=counters.step,
+                    message=f"no room for a checkpoint{' ' + why if why else ''}; the earlier one stays, "
+                    f"the save is tried again in {again:.0f} s",
+                )
             return
         finally:
             self.child.emit("phase", phase="train", step=counters.step)
