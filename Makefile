@@ -35,7 +35,7 @@ $(STAMP):
 ifeq ($(ENV),production)
 	$(PIP) install --quiet --no-build-isolation -c constraints.txt ".[train]"
 else
-	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e ".[train,dev]"
+	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e ".[train,dev,peers]"
 endif
 	@rm -f $(VENV)/.ready-*
 	@touch $@

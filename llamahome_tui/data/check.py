@@ -8,8 +8,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from llamahome_tui.data.formats import Chat, RowError, detect, to_chat, unknown_format
+from llamahome_tui.data.formats import RowError, detect, to_sample, unknown_format
 from llamahome_tui.data.rows import Bad, Read, Row, read_rows
+from llamahome_tui.data.samples import Sample
 from llamahome_tui.errors import DataError
 
 MAX_LISTED = 100  # bad rows that are named; the rest is counted
@@ -43,14 +44,14 @@ class Validation:
 def validate(
     paths: Sequence[Path], format: str = "auto", columns: Mapping[str, str] | None = None, group: str = ""
 ) -> Validation:
-    """Read every row of every file as a chat. Never raises for what stands in a file: it is in `bad`."""
+    """Read every row of every file as a sample. Never raises for what stands in a file: it is in `bad`."""
     rows = 0
     found = ""
     bad: list[Bad] = []
     count = 0
     for path in paths:
         here = 0
-        for read, known in chats(path, format, columns or {}, group):
+        for read, known in samples(path, format, columns or {}, group):
             found = found or known
             if isinstance(read, Bad):
                 count += 1
@@ -61,10 +62,10 @@ def validate(
     return Validation(rows, found, tuple(bad), count)
 
 
-def chats(
+def samples(
     path: Path, format: str, columns: Mapping[str, str], group: str = "", on_bytes: Any = None
-) -> Iterator[tuple[Chat | Bad, str]]:
-    """(chat or Bad, format) for each row of a file, in order; a file without rows is one Bad."""
+) -> Iterator[tuple[Sample | Bad, str]]:
+    """(sample or Bad, format) for each row of a file, in order; a file without rows is one Bad."""
     reading = read_rows(path, on_bytes)
     first: list[Read] = list(islice(reading, _LOOKED_AT))
     good = [read for read in first if isinstance(read, Row)]
@@ -84,7 +85,7 @@ def chats(
             continue
         count += 1
         try:
-            yield to_chat(read, known, columns, group), known
+            yield to_sample(read, known, columns, group), known
         except RowError as error:
             yield Bad(read.file, read.line, error.field, error.reason), known
     if not count and not any(isinstance(read, Bad) for read in first):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from llamahome_tui.data.rows import Row
+from llamahome_tui.data.samples import Chat, Sample
 
 FORMATS = ("messages", "sharegpt", "alpaca", "completion")
 _LOOKED_AT = 50  # rows that a format is told from
@@ -18,31 +18,6 @@ _NAMES = {
     "tool_call": "assistant",
 }  # fmt: skip
 _PASSED_ON = ("name", "tool_calls", "tool_call_id", "reasoning_content", "thinking", "reasoning")
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """One conversation as templates know it: {role, content, ...}; `train` False on an assistant message masks it."""
-
-    messages: tuple[Mapping[str, Any], ...]
-    tools: tuple[Mapping[str, Any], ...] = ()
-    file: str = ""
-    line: int = 0
-    raw: bool = False  # prompt and completion as plain text: usable without a chat template
-    group: str = ""
-
-    @property
-    def prompt(self) -> tuple[Mapping[str, Any], ...]:
-        """All before the last assistant message: what a model is asked."""
-        return self.messages[: self._last()]
-
-    @property
-    def answer(self) -> str:
-        """The last assistant message: what a model should say."""
-        return str(self.messages[self._last()].get("content") or "")
-
-    def _last(self) -> int:
-        return max(index for index, message in enumerate(self.messages) if message["role"] == "assistant")
 
 
 class RowError(Exception):
@@ -80,8 +55,8 @@ def unknown_format(rows: Sequence[Row]) -> str:
     return f"the format of the rows is not known: their columns are {shown}{way}"
 
 
-def to_chat(row: Row, format: str, columns: Mapping[str, str] | None = None, group: str = "") -> Chat:
-    """The row as a chat. Raises RowError with the field (in their names) and the reason."""
+def to_sample(row: Row, format: str, columns: Mapping[str, str] | None = None, group: str = "") -> Sample:
+    """The row as a sample. Raises RowError with the field (in their names) and the reason."""
     columns = columns or {}
     value = renamed(row.value, columns)
     try:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamahome_tui.data.formats import Chat
+from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, RenderError
 
 _NO_THOUGHT = re.compile(r"\s*(?:</think>)?\s*")

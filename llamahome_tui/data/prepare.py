@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.data import split
-from llamahome_tui.data.check import MAX_LISTED, Validation, bad_rows, chats, validate
+from llamahome_tui.data.check import MAX_LISTED, Validation, bad_rows, samples, validate
 from llamahome_tui.data.files import eval_file, expand, sha256_of
-from llamahome_tui.data.formats import Chat
 from llamahome_tui.data.length import LengthRule, TokenRow, max_length
 from llamahome_tui.data.masks import MaskError, learned, token_mask
 from llamahome_tui.data.probe import probe
 from llamahome_tui.data.rows import Bad
+from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, RenderError, special_tokens
 from llamahome_tui.data.tokens import RowTokens, Tokens
 from llamahome_tui.demo.paths import demo_model_dir
@@ -109,7 +109,7 @@ def preflight(spec: Spec, model_dir: Path) -> Validation:
     found.raise_if_bad()
     sample: list[Chat] = []
     for path in paths:
-        reading = chats(path, spec.data.format, spec.data.columns, spec.data.group)
+        reading = samples(path, spec.data.format, spec.data.columns, spec.data.group)
         sample += [chat for chat, _ in islice(reading, _SAMPLE) if isinstance(chat, Chat)]
     if work.template is not None and (spec.data.template or model_dir != demo_model_dir()):
         probe(
@@ -224,11 +224,12 @@ class _Work:
     def _read(self, path: Path, on_bytes: Callable[[int], None] | None) -> None:
         data = self.spec.data
         waiting: list[Chat] = []
-        for read, known in chats(path, data.format, data.columns, data.group, on_bytes):
+        for read, known in samples(path, data.format, data.columns, data.group, on_bytes):
             self.format = self.format or known
             if isinstance(read, Bad):
                 self._note(read)
                 continue
+            assert isinstance(read, Chat)
             waiting.append(read)
             if len(waiting) == _BATCH:
                 self.tokenise(waiting)

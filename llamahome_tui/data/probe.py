@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llamahome_tui.config.secrets import strip_secrets
-from llamahome_tui.data.formats import Chat
+from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate
 from llamahome_tui.errors import DataError
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamahome_tui.data.formats import Chat
 from llamahome_tui.data.masks import Learned
+from llamahome_tui.data.samples import Chat
 from llamahome_tui.errors import ModelError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamahome_tui.data.formats import FORMATS, RowError, detect, to_chat, unknown_format
+from llamahome_tui.data.formats import FORMATS, RowError, detect, to_sample, unknown_format
 from llamahome_tui.data.rows import Row
 
 U, A, S = ({"role": role, "content": role} for role in ("user", "assistant", "system"))
@@ -19,7 +19,7 @@ def row(**value: Any) -> Row:
 
 
 def chat(format: str, columns: dict[str, str] | None = None, /, **value: Any) -> list[tuple[str, Any]]:
-    made = to_chat(row(**value), format, columns)
+    made = to_sample(row(**value), format, columns)
     assert (made.file, made.line) == ("d.jsonl", 7)
     return [(message["role"], message.get("content", message.get("tool_calls"))) for message in made.messages]
 
@@ -31,7 +31,7 @@ def test_messages() -> None:
     calls = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
     found = chat("messages", messages=[U, {"role": "assistant", "content": None, "tool_calls": calls}])
     assert found[1] == ("assistant", calls)
-    made = to_chat(row(messages=[U, A | {"weight": 0}, U, A | {"weight": 1}]), "messages")
+    made = to_sample(row(messages=[U, A | {"weight": 0}, U, A | {"weight": 1}]), "messages")
     assert [message.get("train", True) for message in made.messages] == [True, False, True, True]
 
 
@@ -43,7 +43,7 @@ def test_sharegpt() -> None:
         {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
         {"from": "observation", "value": "o"},
     ]
-    made = to_chat(row(conversations=[talk[0], *calls, talk[1]], tools='[{"name": "f"}]'), "sharegpt")
+    made = to_sample(row(conversations=[talk[0], *calls, talk[1]], tools='[{"name": "f"}]'), "sharegpt")
     assert made.messages[1]["tool_calls"][0]["function"] == {"name": "f", "arguments": {"x": 1}}
     assert made.messages[2]["role"] == "tool"
     assert made.tools == ({"type": "function", "function": {"name": "f"}},)
@@ -61,8 +61,8 @@ def test_prompt_and_completion() -> None:
     columns = {"prompt": "question", "completion": "answer"}
     assert chat("completion", columns, question="p", answer="c") == [("user", "p"), ("assistant", "c")]
     assert chat("completion", prompt=[S, U], completion=[A])[2] == ("assistant", "assistant")
-    assert to_chat(row(prompt="p", completion="c"), "completion").raw
-    assert not to_chat(row(prompt=[U], completion="c"), "completion").raw
+    assert to_sample(row(prompt="p", completion="c"), "completion").raw
+    assert not to_sample(row(prompt=[U], completion="c"), "completion").raw
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_prompt_and_completion() -> None:
 )
 def test_what_does_not_fit_names_the_field(format: str, value: dict[str, Any], field: str, reason: str) -> None:
     with pytest.raises(RowError) as error:
-        to_chat(row(**value), format)
+        to_sample(row(**value), format)
     assert error.value.field == field
     assert reason in error.value.reason
 
 
 def test_fields_are_named_in_the_rows_own_words() -> None:
     with pytest.raises(RowError) as error:
-        to_chat(row(question=3, answer="x"), "completion", {"prompt": "question", "completion": "answer"})
+        to_sample(row(question=3, answer="x"), "completion", {"prompt": "question", "completion": "answer"})
     assert error.value.field == "question"
 
 
@@ -123,9 +123,9 @@ def test_detection() -> None:
 
 
 def test_groups() -> None:
-    assert to_chat(row(prompt="p", completion="c", user=4), "completion", {}, "user").group == "4"
+    assert to_sample(row(prompt="p", completion="c", user=4), "completion", {}, "user").group == "4"
     with pytest.raises(RowError) as error:
-        to_chat(row(prompt="p", completion="c"), "completion", {}, "user")
+        to_sample(row(prompt="p", completion="c"), "completion", {}, "user")
     assert error.value.field == "user"
 
 
@@ -148,6 +148,6 @@ NAMES = st.sampled_from(
 def test_any_row_is_a_chat_or_a_reason(value: dict[str, Any], format: str) -> None:
     detect([row(**value)])
     try:
-        assert to_chat(row(**value), format).answer is not None
+        assert to_sample(row(**value), format).answer is not None
     except RowError as error:
         assert error.reason

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamahome_tui.data.formats import Chat
 from llamahome_tui.data.masks import MaskError, learned, token_mask
+from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, special_tokens
 from llamahome_tui.data.tokens import Tokens
 from tests.unit.data import templates

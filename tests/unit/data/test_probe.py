@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from llamahome_tui.data import probe
-from llamahome_tui.data.formats import Chat
 from llamahome_tui.data.prepare import preflight
+from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate
 from llamahome_tui.errors import DataError
 from llamahome_tui.training.spec import read_spec
