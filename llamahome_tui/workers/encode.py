@@ -6,6 +6,7 @@ Needs no torch, so that a prompt that cannot work is refused before anything hea
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import signal
 from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ def _limited() -> Iterator[None]:
     spent = resource.getrusage(resource.RUSAGE_SELF)
     earlier = signal.signal(signal.SIGXCPU, out_of_time)
     limits = (
-        (resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime) + CPU_S),
+        (resource.RLIMIT_CPU, math.ceil(spent.ru_utime + spent.ru_stime) + CPU_S),
         (resource.RLIMIT_AS, _mapped() + MEMORY_BYTES),
     )
     before = [(which, resource.getrlimit(which)) for which, _ in limits]
