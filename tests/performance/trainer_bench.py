@@ -28,6 +28,7 @@ def main(folder: Path) -> None:
     from llamahome_tui.jobs.child import Child
     from llamahome_tui.jobs.store import RunStore
     from llamahome_tui.training.auto import Micro
+    from llamahome_tui.training.layout import Order
     from llamahome_tui.training.spec import Spec
     from llamahome_tui.training.trainer import batches, loss, model, optim
     from llamahome_tui.training.trainer.counters import Counters
@@ -49,7 +50,7 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     source = model.Source(Path(spec.model.id), spec.model.id)
     trainee = model.load(spec, source, torch.device("cpu"), print)
-    order = batches.Order(len(data.train), 16, 0)
+    order = Order(len(data.train), 16, 0)
 
     def steps(module: Any) -> tuple[Callable[[int], None], Callable[[int], None]]:
         """A bare step with the trainer's way to the loss, and one with the model's own labels and logits."""
@@ -97,7 +98,7 @@ def main(folder: Path) -> None:
         data.train.lengths.tolist(),
         Micro("tokens", 4096),
         clip=1.0,
-        by_length=True,
+        mode="sorted",
         split_on_oom=True,
         degraded=lambda what, why: None,
     )

@@ -1,4 +1,4 @@
-"""From prepared rows to tensors; the order is a function of seed and step alone, so that it never needs to be saved."""
+"""From prepared rows to tensors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from llamahome_tui.training.auto import Micro, steps_per_epoch
-
 
 class Row(Protocol):
     """A tokenised row: `mask` has a 1 for each token the model shall learn to write."""
@@ -20,32 +18,6 @@ class Row(Protocol):
 
     @property
     def mask(self) -> Sequence[int]: ...
-
-
-class Order:
-    """Which rows each optimiser step sees: a new permutation every epoch, the last step of an epoch may be short."""
-
-    def __init__(self, rows: int, global_batch: int, seed: int) -> None:
-        self.rows = rows
-        self.global_batch = global_batch
-        self.seed = seed
-        self.steps_per_epoch = steps_per_epoch(rows, global_batch)
-        self._epoch = -1
-        self._permutation: list[int] = []
-
-    def rows_of(self, step: int) -> list[int]:
-        """Row indexes of step `step`, counted from 0 over all epochs."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
-            self._permutation = generator.permutation(self.rows).tolist()
-            self._epoch = epoch
-        start = position * self.global_batch
-        return self._permutation[start : start + self.global_batch]
-
-    def epoch(self, step: int) -> float:
-        """Epochs behind a run that has done so many steps."""
-        return step / self.steps_per_epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +54,6 @@ class MicroBatch:
 def trained_tokens(row: Row) -> int:
     """Tokens of a row that the loss counts; the first one has nothing before it that could predict it."""
     return int(np.count_nonzero(np.asarray(row.mask)[1:]))
-
-
-def split(indexes: Sequence[int], lengths: Sequence[int], micro: Micro, *, by_length: bool) -> list[list[int]]:
-    """Rows of one step as micro-batches within the limit.
-
-    Sorted by length they hold little padding; the longest come first, so that too large a step shows at once.
-    """
-    order = sorted(indexes, key=lambda i: (-lengths[i], i)) if by_length else list(indexes)
-    groups: list[list[int]] = []
-    longest = 0
-    for index in order:
-        if groups and micro.fits(len(groups[-1]) + 1, max(longest, lengths[index])):
-            groups[-1].append(index)
-            longest = max(longest, lengths[index])
-        else:
-            groups.append([index])
-            longest = lengths[index]
-    return groups
 
 
 def collate(rows: Sequence[Row], *, multiple: int = 1) -> MicroBatch:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from llamahome_tui.training.auto import Micro
+from llamahome_tui.training.layout import micro_batches
 from llamahome_tui.training.trainer import batches, memory
 from llamahome_tui.training.trainer.batches import Row
 from llamahome_tui.training.trainer.loss import Loss
@@ -36,7 +37,7 @@ def evaluating(trainee: Trainee) -> Iterator[None]:
 def mean_loss(trainee: Trainee, loss: Loss, rows: Sequence[Row], micro: Micro, poll: Callable[[], None]) -> float:
     """Cross-entropy per trained token over all rows. `poll` is called between batches and may raise Interrupted."""
     lengths = [len(row.ids) for row in rows]
-    groups = batches.split(range(len(rows)), lengths, micro, by_length=True)
+    groups = micro_batches(range(len(rows)), lengths, micro, "sorted")
     total = torch.zeros((), dtype=torch.float64)
     trained = 0
     with evaluating(trainee):

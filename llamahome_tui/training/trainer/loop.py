@@ -14,8 +14,9 @@ from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.control import Request
 from llamahome_tui.jobs.recovery import newest_complete_checkpoint
 from llamahome_tui.training import auto
+from llamahome_tui.training.layout import Order
 from llamahome_tui.training.trainer import checkpoint, evaluate, memory
-from llamahome_tui.training.trainer.batches import Order, Row
+from llamahome_tui.training.trainer.batches import Row
 from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
 from llamahome_tui.training.trainer.report import Report

@@ -24,11 +24,11 @@ from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
 from llamahome_tui.training import auto
+from llamahome_tui.training.layout import Order
 from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
-from llamahome_tui.training.trainer.batches import Order
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
 from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.evaluate import Writer
@@ -105,7 +105,7 @@ def train(child: Child, places: Places) -> int:
         lengths,
         counters.micro,
         clip=spec.training.clip,
-        by_length=spec.data.batching != "plain",
+        mode="plain" if spec.data.batching == "plain" else "sorted",
         split_on_oom=spec.recovery.oom == "split",
         degraded=degraded,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from llamahome_tui.training.auto import Micro
+from llamahome_tui.training.layout import Mode, micro_batches
 from llamahome_tui.training.trainer import batches, memory, optim, rng
 from llamahome_tui.training.trainer.batches import Row
 from llamahome_tui.training.trainer.loss import Loss
@@ -61,7 +62,7 @@ class Stepper:
         micro: Micro,
         *,
         clip: float,
-        by_length: bool,
+        mode: Mode,
         split_on_oom: bool,
         degraded: Callable[[str, str], None],
     ) -> None:
@@ -72,7 +73,7 @@ class Stepper:
         self.scaler = scaler
         self._rows = rows
         self._clip = clip
-        self._by_length = by_length
+        self._mode = mode
         self._split_on_oom = split_on_oom
         self._degraded = degraded
         self._learning = trainee.trainable
@@ -111,7 +112,7 @@ class Stepper:
     def _accumulate(self, rows: Mapping[int, Row], trained: int) -> Any:
         total = torch.zeros((), dtype=torch.float32, device=self.trainee.device)
         share = 1.0 / max(1, trained)
-        for group in batches.split(list(rows), self._lengths, self.micro, by_length=self._by_length):
+        for group in micro_batches(list(rows), self._lengths, self.micro, self._mode):
             started = time.perf_counter()
             batch = batches.collate([rows[i] for i in group], multiple=self._multiple)
             self._in_work = (batch.rows, batch.length)

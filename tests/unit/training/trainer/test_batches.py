@@ -1,4 +1,4 @@
-"""Order, micro-batches and padding."""
+"""Rows as tensors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from llamahome_tui.training.auto import Micro
-from llamahome_tui.training.trainer.batches import Order, collate, split, trained_tokens
+from llamahome_tui.training.trainer.batches import collate, trained_tokens
 
 pytestmark = pytest.mark.torch
 
@@ -18,28 +17,6 @@ pytestmark = pytest.mark.torch
 class Row:
     ids: list[int]
     mask: list[int]
-
-
-def test_order_is_a_permutation_each_epoch_and_depends_on_seed_and_step_alone() -> None:
-    order = Order(33, 16, seed=1)
-    first = [i for step in range(3) for i in order.rows_of(step)]
-    second = [i for step in range(3, 6) for i in order.rows_of(step)]
-    assert sorted(first) == sorted(second) == list(range(33))
-    assert first != second
-    assert [len(order.rows_of(step)) for step in range(3)] == [16, 16, 1]
-    assert Order(33, 16, seed=1).rows_of(4) == second[16:32]  # in the middle of a run, without what came before
-    assert Order(33, 16, seed=2).rows_of(0) != first[:16]
-    assert order.epoch(3) == 1.0
-
-
-def test_split_keeps_every_row_once_within_the_limit() -> None:
-    lengths = [5, 9, 2, 9, 7, 1, 3, 8]
-    groups = split(range(8), lengths, Micro("tokens", 18), by_length=True)
-    assert sorted(i for g in groups for i in g) == list(range(8))
-    assert all(len(g) * max(lengths[i] for i in g) <= 18 for g in groups)
-    assert groups[0] == [1, 3]  # the longest first, ties by position
-    assert split(range(8), lengths, Micro("rows", 3), by_length=False) == [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert split([0, 1], [50, 60], Micro("tokens", 10), by_length=True) == [[1], [0]]
 
 
 def test_collate_pads_on_the_right_and_points_at_the_token_before_each_trained_one() -> None:
