@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -21,19 +20,10 @@ from textual.strip import Strip
 
 from llamahome_tui.text import clean
 from llamahome_tui.tui.keys import bindings
+from llamahome_tui.tui.widgets.columns import Column, fitted
 from llamahome_tui.tui.widgets.tone import Toned
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column. `width` is in cells; `grow` > 0 shares what is left; `rank` > 0 may be dropped, the highest first."""
-
-    title: str
-    width: int
-    align: Literal["left", "right"] = "left"
-    grow: int = 0
-    rank: int = 0
-    sortable: bool = True
+__all__ = ["Cell", "Column", "Row", "Table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,28 +201,6 @@ class Table(Toned, ScrollView, can_focus=True):
 
     # Drawing.
 
-    def _widths(self, width: int) -> list[int]:
-        """Cells for each column, 0 for one that is dropped; one cell left for the mark and one between columns."""
-        shown = list(range(len(self.columns)))
-        while True:
-            need = 2 + sum(self.columns[i].width + 2 for i in shown) - 2
-            droppable = [i for i in shown if self.columns[i].rank]
-            if need <= width or not droppable:
-                break
-            shown.remove(max(droppable, key=lambda i: self.columns[i].rank))
-        widths = [self.columns[i].width if i in shown else 0 for i in range(len(self.columns))]
-        spare = width - need
-        grow = sum(self.columns[i].grow for i in shown)
-        if spare > 0 and grow:
-            for i in shown:
-                widths[i] += spare * self.columns[i].grow // grow
-        elif spare < 0:
-            for i in sorted(shown, key=lambda i: -widths[i]):
-                cut = min(-spare, max(0, widths[i] - 4))
-                widths[i] -= cut
-                spare += cut
-        return widths
-
     def render_line(self, y: int) -> Strip:
         """Line `y` of the visible part: the head, a row, the filter, or what an empty list says."""
         width = self.scrollable_content_region.width
@@ -272,16 +240,7 @@ class Table(Toned, ScrollView, can_focus=True):
         return Strip([lead, *segments]).adjust_cell_length(width, base)
 
     def _fit(self, cells: Iterable[tuple[str, Style]], width: int, base: Style) -> list[Segment]:
-        segments: list[Segment] = []
-        for (text, style), room, column in zip(cells, self._widths(width), self.columns, strict=True):
-            if not room:
-                continue
-            if cell_len(text) > room:
-                text = set_cell_size(text, max(0, room - 1)) + ("~" if self.ascii else "…")
-            gap = " " * (room - cell_len(text))
-            segments.append(Segment(gap + text if column.align == "right" else text + gap, style))
-            segments.append(Segment("  ", base))
-        return segments[:-1]
+        return fitted(cells, self.columns, width, base, ascii_only=self.ascii)
 
     def _filter_line(self, width: int) -> Strip:
         style = self.rich_style + self.tone("bar")

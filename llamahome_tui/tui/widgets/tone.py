@@ -41,6 +41,7 @@ _LOOKS: Final[dict[str, _Look]] = {
     "cursor": _Look("foreground", "lh-select", True),
     "cursor-blurred": _Look("foreground", "lh-select-blurred"),
     "bar": _Look("lh-bar-text", "lh-bar"),
+    "other": _Look(back="lh-select"),  # every second token
 }
 
 
