@@ -1,253 +1,211 @@
-"""Rows of the known formats made into chats; a row that does not fit says which field and why."""
+"""The formats of rows: their names and rules, how one is told from the columns, and a row made into a sample."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from llamahome_tui.data.chat_formats import Origin, alpaca, completion, listed
+from llamahome_tui.data.fields import RowError, text_of
+from llamahome_tui.data.preference import judged, pair
 from llamahome_tui.data.rows import Row
-from llamahome_tui.data.samples import Chat, Sample
+from llamahome_tui.data.samples import Sample, Text
+from llamahome_tui.data.turns import LISTS
 
-FORMATS = ("messages", "sharegpt", "alpaca", "completion")
+__all__ = ["FIELDS", "FORMATS", "RULES", "RowError", "Rule", "detect", "shape_of", "to_sample", "unknown_format"]
+
 _LOOKED_AT = 50  # rows that a format is told from
-_NAMES = {
-    "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant",
-    "chatgpt": "assistant", "bot": "assistant", "system": "system", "developer": "developer", "tool": "tool",
-    "observation": "tool", "function_response": "tool", "function": "tool", "function_call": "assistant",
-    "tool_call": "assistant",
-}  # fmt: skip
-_PASSED_ON = ("name", "tool_calls", "tool_call_id", "reasoning_content", "thinking", "reasoning")
 
 
-class RowError(Exception):
-    """Why a row is no chat."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A format in words: how it is told, a row of it as JSON, and what is learned of it."""
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(reason)
-        self.field = field
-        self.reason = reason
-
-
-def renamed(value: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
-    """A row under our names: `columns` maps our field to their column."""
-    if not columns:
-        return value
-    return {**value, **{ours: value[theirs] for ours, theirs in columns.items() if theirs in value}}
+    name: str
+    rule: str
+    example: str
+    learned: str
 
 
-def detect(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
-    """The format that most of the first rows have, or "" where none is known."""
-    votes = [_format_of(renamed(row.value, columns or {})) for row in rows[:_LOOKED_AT]]
-    known = [vote for vote in votes if vote]
-    return max(FORMATS, key=known.count) if known else ""
+RULES = (
+    Rule(
+        "text",
+        "a column text, and none of the columns of another format",
+        '{"text": "Once upon a time ..."}',
+        "every token: continued pretraining",
+    ),
+    Rule(
+        "completion",
+        "prompt and completion, as texts or as lists of messages; also system, tools",
+        '{"prompt": "2 + 2 =", "completion": " 4"}',
+        "the completion",
+    ),
+    Rule(
+        "alpaca",
+        "instruction and output; also input (on a line of its own after the instruction), system, history, tools",
+        '{"instruction": "Add the numbers.", "input": "2, 2", "output": "4"}',
+        "the output, and the answers in history",
+    ),
+    Rule(
+        "sharegpt",
+        "a list conversations (or conversation, messages) of from and value; also system, tools, function_call and "
+        "observation",
+        '{"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]}',
+        "what gpt says and the functions it calls",
+    ),
+    Rule(
+        "messages",
+        "a list messages (or conversations, conversation) of role and content, as OpenAI has it; also tools, "
+        "tool_calls, text parts, and weight or train (0 or 1) on assistant messages",
+        '{"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}',
+        "assistant messages with their tool calls, but those of weight 0",
+    ),
+    Rule(
+        "preference",
+        "chosen and rejected: texts, messages, or lists of messages; the prompt in prompt, messages, conversations or "
+        "instruction, or as what both begin with",
+        '{"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}',
+        "that chosen is better than rejected",
+    ),
+    Rule(
+        "labels",
+        "label (or kto_tag) true or false beside prompt and completion, a list of messages, or instruction and output",
+        '{"prompt": "2 + 2?", "completion": "5", "label": false}',
+        "that the last answer is good or not",
+    ),
+)
+FORMATS = tuple(rule.name for rule in RULES)
 
-
-def unknown_format(rows: Sequence[Row]) -> str:
-    """A sentence for rows whose format nobody knows, with the likeliest way out."""
-    names = list(rows[0].value) if rows else []
-    if "chosen" in names or "rejected" in names:
-        return "the rows are preference pairs (chosen, rejected), and this version trains on answers only"
-    shown = ", ".join(str(name)[:40] for name in names[:8]) or "none"
-    asked = next((name for name in ("question", "input", "query", "instruction", "text") if name in names), None)
-    told = next((name for name in ("answer", "output", "response", "solution", "target") if name in names), None)
-    way = f'; try data.columns = {{ prompt = "{asked}", completion = "{told}" }}' if asked and told else ""
-    return f"the format of the rows is not known: their columns are {shown}{way}"
+_INNER = ("role", "content", "from", "value")
+# What `columns` may map: a column of a format, or a key of its messages.
+FIELDS = (
+    "text", "prompt", "completion", "instruction", "input", "output", "system", "history", *LISTS, "tools", "chosen",
+    "rejected", "label", "kto_tag", *_INNER,
+)  # fmt: skip
+_WITH_MESSAGES = (*LISTS, "prompt", "completion", "chosen", "rejected")
+_NAME = re.compile(r"[^.\[\]]+")
 
 
 def to_sample(row: Row, format: str, columns: Mapping[str, str] | None = None, group: str = "") -> Sample:
     """The row as a sample. Raises RowError with the field (in their names) and the reason."""
     columns = columns or {}
-    value = renamed(row.value, columns)
-    try:
-        messages, tools, raw = _READERS[format](value)
-        _check(messages)
-    except RowError as problem:
-        head, _, rest = problem.field.partition("[")
-        theirs = columns.get(head, head) + (f"[{rest}" if rest else "")
-        raise RowError(theirs, problem.reason) from None
     if group and group not in row.value:
         raise RowError(group, "is missing, and data.group names it")
-    key = json.dumps(row.value[group], sort_keys=True) if group else ""
-    return Chat(tuple(messages), tuple(tools), row.file, row.line, raw, key)
+    key = json.dumps(row.value[group], sort_keys=True, default=str) if group else ""
+    try:
+        return _READERS[format](renamed(row.value, columns), Origin(row.file, row.line, key))
+    except RowError as problem:
+        raise RowError(_theirs(problem.field, columns), problem.reason) from None
 
 
-_Parts = tuple[list[dict[str, Any]], list[Mapping[str, Any]], bool]
+def detect(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
+    """The format that most of the first rows have, or "" where none is known."""
+    votes = [shape_of(row.value, columns) for row in rows[:_LOOKED_AT]]
+    known = [vote for vote in votes if vote]
+    return max(FORMATS, key=known.count) if known else ""
 
 
-def _format_of(value: Mapping[str, Any]) -> str:
-    listed = value.get("messages", value.get("conversations", value.get("conversation")))
-    if isinstance(listed, list) and listed and isinstance(listed[0], Mapping) and not _is_preference(value):
-        return "sharegpt" if "from" in listed[0] else "messages" if "role" in listed[0] else ""
+def shape_of(value: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> str:
+    """The format whose columns a row has, or ""."""
+    value = renamed(value, columns or {})
+    if "chosen" in value and "rejected" in value:
+        return "preference"
+    shape = _conversation(value)
+    if shape and _has_label(value):
+        return "labels"
+    return shape or ("text" if isinstance(value.get("text"), str) else "")
+
+
+def unknown_format(rows: Sequence[Row]) -> str:
+    """A sentence for rows whose format nobody knows, with the likeliest way out."""
+    value = rows[0].value if rows else {}
+    names = list(value)
+    shown = ", ".join(str(name)[:40] for name in names[:8]) or "none"
+    shown += f" and {len(names) - 8} more" if len(names) > 8 else ""
+    if len(names) == 1 and isinstance(value[names[0]], list) and isinstance((value[names[0]] or [0])[0], Mapping):
+        return f"the rows stand in a list under {names[0][:40]}: write them one per line (jq -c '.{names[0][:40]}[]')"
+    asked = next((name for name in ("question", "input", "query", "instruction", "prompt") if name in names), None)
+    told = next((name for name in ("answer", "output", "response", "solution", "target") if name in names), None)
+    running = next((name for name in ("content", "body", "document", "raw_content") if name in names), None)
+    way = ""
+    if asked and told:
+        way = f'; try data.columns = {{ prompt = "{asked}", completion = "{told}" }}'
+    elif running:
+        way = f'; try data.columns = {{ text = "{running}" }}'
+    return f"the format of the rows is not known: their columns are {shown}{way}"
+
+
+def renamed(value: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
+    """A row under our names: `columns` maps our field to their column, which then goes by no other name.
+
+    A field that is mapped is never taken from a column that happens to have its name.
+    """
+    if not columns:
+        return value
+    taken = {theirs for ours, theirs in columns.items() if ours not in _INNER}
+    made = {name: one for name, one in value.items() if name not in taken and name not in columns}
+    made |= {ours: value[theirs] for ours, theirs in columns.items() if theirs in value and ours not in _INNER}
+    inner = {theirs: ours for ours, theirs in columns.items() if ours in _INNER}
+    if inner:
+        for name in _WITH_MESSAGES:
+            if name in made:
+                made[name] = _inside(made[name], inner)
+    return made
+
+
+def _inside(found: Any, inner: Mapping[str, str]) -> Any:
+    if isinstance(found, list):
+        return [_inside(one, inner) if isinstance(one, Mapping) else one for one in found]
+    if isinstance(found, Mapping):
+        ours = set(inner.values())
+        return {inner.get(key, key): one for key, one in found.items() if key in inner or key not in ours}
+    return found
+
+
+def _theirs(field: str, columns: Mapping[str, str]) -> str:
+    """A path such as conversations[3].value in the words of the row."""
+    if not columns:
+        return field
+    head, dot, rest = field.partition(".")
+    first = _NAME.sub(lambda name: columns.get(name[0], name[0]), head, count=1)
+    return first + dot + _NAME.sub(lambda name: columns.get(name[0], name[0]) if name[0] in _INNER else name[0], rest)
+
+
+def _conversation(value: Mapping[str, Any]) -> str:
+    messages = next((value[name] for name in LISTS if value.get(name) is not None), None)
+    if isinstance(messages, list) and messages and isinstance(messages[0], Mapping):
+        return "sharegpt" if "from" in messages[0] else "messages" if "role" in messages[0] else ""
+    if isinstance(messages, str) and messages.lstrip()[:1] == "[":  # as CSV has to write it
+        return "sharegpt" if '"from"' in messages[:200] else "messages"
     if "instruction" in value and "output" in value:
         return "alpaca"
     return "completion" if "prompt" in value and "completion" in value else ""
 
 
-def _is_preference(value: Mapping[str, Any]) -> bool:
-    return "chosen" in value and "rejected" in value
+def _has_label(value: Mapping[str, Any]) -> bool:
+    """A label counts if it can be nothing but a verdict. 0 and 1 do: taking bad answers for good ones does harm."""
+    if value.get("kto_tag") is not None:
+        return True
+    label = value.get("label")
+    return label.strip().lower() in ("true", "false") if isinstance(label, str) else label in (0, 1)
 
 
-def _messages(value: Mapping[str, Any]) -> _Parts:
-    field = next((name for name in ("messages", "conversations", "conversation") if name in value), "messages")
-    listed = _list(value, field)
-    return [_message(one, f"{field}[{at}]") for at, one in enumerate(listed)], _tools(value), False
+def _text(value: Mapping[str, Any], origin: Origin) -> Text:
+    text = text_of(value, "text")
+    if not text.strip():
+        raise RowError("text", "is empty")
+    return Text(text, origin.file, origin.line, origin.group)
 
 
-def _message(one: Any, field: str) -> dict[str, Any]:
-    if not isinstance(one, Mapping):
-        raise RowError(field, "is no object with role and content")
-    role = one.get("role")
-    if not isinstance(role, str):
-        raise RowError(f"{field}.role", "is missing" if role is None else "is no text")
-    if role not in ("system", "developer", "user", "assistant", "tool", "function"):
-        raise RowError(f"{field}.role", f'is "{role[:40]}", not system, developer, user, assistant or tool')
-    message: dict[str, Any] = {"role": "tool" if role == "function" else role}
-    if one.get("content") is not None or not one.get("tool_calls"):
-        message["content"] = _content(one.get("content"), f"{field}.content")
-    message |= {name: one[name] for name in _PASSED_ON if one.get(name) is not None}
-    if role == "assistant":
-        trained = one.get("train", one.get("weight", True))
-        if not isinstance(trained, bool | int | float) or trained not in (0, 1):
-            raise RowError(f"{field}.weight", "must be 0 or 1")
-        if not trained:
-            message["train"] = False
-    return message
-
-
-def _content(content: Any, field: str) -> str:
-    if isinstance(content, str):
-        return content
-    if content is None:
-        raise RowError(field, "is missing")
-    if not isinstance(content, list):
-        raise RowError(field, "is no text")
-    parts: list[str] = []
-    for at, part in enumerate(content):
-        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise RowError(f"{field}[{at}]", "is no text part, and only text can be trained on")
-        parts.append(part["text"])
-    return "".join(parts)
-
-
-def _sharegpt(value: Mapping[str, Any]) -> _Parts:
-    field = next((name for name in ("conversations", "conversation", "messages") if name in value), "conversations")
-    messages: list[dict[str, Any]] = []
-    if isinstance(value.get("system"), str) and value["system"]:
-        messages.append({"role": "system", "content": value["system"]})
-    for at, one in enumerate(_list(value, field)):
-        here = f"{field}[{at}]"
-        if not isinstance(one, Mapping):
-            raise RowError(here, "is no object with from and value")
-        speaker = one.get("from")
-        if not isinstance(speaker, str):
-            raise RowError(f"{here}.from", "is missing" if speaker is None else "is no text")
-        role = _NAMES.get(speaker)
-        if role is None:
-            raise RowError(f"{here}.from", f'is "{speaker[:40]}", and nobody is known under that name')
-        said = _content(one.get("value"), f"{here}.value")
-        if speaker in ("function_call", "tool_call"):
-            messages.append({"role": "assistant", "tool_calls": _calls(said, f"{here}.value")})
-        else:
-            messages.append({"role": role, "content": said})
-        if role == "assistant" and one.get("train", one.get("weight", True)) in (False, 0):
-            messages[-1]["train"] = False
-    return messages, _tools(value), False
-
-
-def _calls(text: str, field: str) -> list[dict[str, Any]]:
-    try:
-        read = json.loads(text)
-    except (ValueError, RecursionError):
-        raise RowError(field, "is no JSON function call") from None
-    calls = read if isinstance(read, list) else [read]
-    for call in calls:
-        if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
-            raise RowError(field, "is no function call with name and arguments")
-    return [
-        {"type": "function", "function": {"name": call["name"], "arguments": call.get("arguments", {})}}
-        for call in calls
-    ]
-
-
-def _alpaca(value: Mapping[str, Any]) -> _Parts:
-    messages: list[dict[str, Any]] = []
-    system = _text(value, "system", optional=True)
-    if system:
-        messages.append({"role": "system", "content": system})
-    history = value.get("history") or []
-    if not isinstance(history, list):
-        raise RowError("history", "is no list of [question, answer] pairs")
-    for at, turn in enumerate(history):
-        if not isinstance(turn, list | tuple) or len(turn) != 2 or not all(isinstance(said, str) for said in turn):
-            raise RowError(f"history[{at}]", "is no [question, answer] pair")
-        messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
-    asked = _text(value, "instruction")
-    more = _text(value, "input", optional=True)
-    messages.append({"role": "user", "content": f"{asked}\n{more}" if more else asked})
-    messages.append({"role": "assistant", "content": _text(value, "output")})
-    return messages, _tools(value), False
-
-
-def _completion(value: Mapping[str, Any]) -> _Parts:
-    messages: list[dict[str, Any]] = []
-    system = _text(value, "system", optional=True)
-    if system:
-        messages.append({"role": "system", "content": system})
-    plain = True
-    for field, role in (("prompt", "user"), ("completion", "assistant")):
-        if isinstance(value.get(field), list):
-            plain = False
-            messages += [_message(one, f"{field}[{at}]") for at, one in enumerate(value[field])]
-        else:
-            messages.append({"role": role, "content": _text(value, field)})
-    return messages, _tools(value), plain and not system
-
-
-_READERS: dict[str, Callable[[Mapping[str, Any]], _Parts]] = {
-    "messages": _messages,
-    "sharegpt": _sharegpt,
-    "alpaca": _alpaca,
-    "completion": _completion,
+_READERS: dict[str, Callable[[Mapping[str, Any], Origin], Sample]] = {
+    "text": _text,
+    "completion": lambda value, origin: completion(value).chat(value, origin),
+    "alpaca": lambda value, origin: alpaca(value).chat(value, origin),
+    "sharegpt": lambda value, origin: listed(value).chat(value, origin),
+    "messages": lambda value, origin: listed(value).chat(value, origin),
+    "preference": pair,
+    "labels": judged,
 }
-
-
-def _check(messages: Sequence[Mapping[str, Any]]) -> None:
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if not answers:
-        raise RowError("", "has no assistant message, so there is nothing to learn from it")
-    for message in answers:
-        if not message.get("tool_calls") and not str(message.get("content", "")).strip():
-            raise RowError("", "has an empty assistant message")
-
-
-def _text(value: Mapping[str, Any], field: str, *, optional: bool = False) -> str:
-    found = value.get(field)
-    if found is None and optional:
-        return ""
-    if not isinstance(found, str):
-        raise RowError(field, "is missing" if field not in value else "is no text")
-    return found
-
-
-def _list(value: Mapping[str, Any], field: str) -> list[Any]:
-    found = value.get(field)
-    if not isinstance(found, list):
-        raise RowError(field, "is missing" if field not in value else "is no list")
-    if not found:
-        raise RowError(field, "is empty")
-    return found
-
-
-def _tools(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    tools = value.get("tools")
-    if not tools:
-        return []
-    if isinstance(tools, str):
-        try:
-            tools = json.loads(tools)
-        except (ValueError, RecursionError):
-            raise RowError("tools", "is no JSON") from None
-    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise RowError("tools", "is no list of functions")
-    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
