@@ -10,6 +10,7 @@ from llamahome_tui.config.fields import plain
 from llamahome_tui.training.shape import SCHEMA
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_WEIGHT = 1000  # a row that counts more often than this is a slip of the pen
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 
 
@@ -39,16 +40,36 @@ def _names(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _data(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if any(not entry for entry in values["data.train"]):
         yield "data.train", "has an empty entry"
+    entries, weights = values["data.train"], values["data.weights"]
+    if weights and len(weights) != len(entries):
+        yield "data.weights", f"has {len(weights)} numbers, and data.train has {len(entries)} entries"
+    if any(not weight <= MAX_WEIGHT for weight in weights):
+        yield "data.weights", f"must be at most {MAX_WEIGHT}"
+    if len(set(entries)) != len(entries):
+        yield "data.train", "has an entry twice: say with data.weights how often its rows count"
     share = values["data.eval"]
     if isinstance(share, bool) or (isinstance(share, float) and not share.is_integer() and share >= 1):
         yield "data.eval", "must be a share below 1, a whole number of rows, a file, or 0"
     if share == "":
         yield "data.eval", 'is empty: write 0 for no evaluation, or "auto"'
-    for name, column in values["data.columns"].items():
-        if not isinstance(column, str) or not column:
-            yield f"data.columns.{name}", "must name a column"
+    yield from _columns(values["data.columns"])
     if values["data.template_options"].keys() & {"messages", "add_generation_prompt", "tools", "documents"}:
         yield "data.template_options", "sets what the rows or LlamaHome decide"
+
+
+def _columns(columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not columns:
+        return
+    from llamahome_tui.data.formats import FIELDS
+
+    for name, column in columns.items():
+        if not isinstance(column, str) or not column:
+            yield f"data.columns.{name}", "must name a column"
+        elif name not in FIELDS:
+            yield f"data.columns.{name}", f"is no field of a format: {', '.join(FIELDS)}"
+    named = [column for column in columns.values() if isinstance(column, str)]
+    for column in sorted({column for column in named if named.count(column) > 1}):
+        yield "data.columns", f'names the column "{column[:60]}" twice'
 
 
 def _without_effect(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[tuple[str, str]]:

@@ -33,8 +33,8 @@ class Data:
     )
     format: str = option(
         "auto",
-        "auto | messages | sharegpt | alpaca | completion",
-        words=("auto", "messages", "sharegpt", "alpaca", "completion"),
+        "auto | text | completion | alpaca | sharegpt | messages | preference | labels",
+        words=("auto", "text", "completion", "alpaca", "sharegpt", "messages", "preference", "labels"),
     )
     columns: Mapping[str, str] = option({}, 'our field = "their column", e.g. { prompt = "question" }', "table")
     template: str = option("", "chat template file; empty: the model's own", "text")

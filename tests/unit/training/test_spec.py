@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llamahome_tui.data.formats import FORMATS
 from llamahome_tui.errors import NotFoundError, SpecError
 from llamahome_tui.training.init import spec_text
 from llamahome_tui.training.spec import REQUIRED, SCHEMA, Spec, make_spec, read_spec, read_spec_file, schema
@@ -101,12 +102,31 @@ def test_the_name_comes_from_the_file(source: str, name: str) -> None:
         ("[checkpoint]\nkeep = 0", "checkpoint.keep"),
         ("[data.template_options]\nday = 2024-01-01", "data.template_options"),
         ("[data.template_options]\nx = [inf]", "data.template_options"),
+        ('[data.columns]\npromt = "question"', "data.columns.promt"),
+        ('[data.columns]\nprompt = "q"\ncompletion = "q"', "data.columns"),
         ("training = 3", "training"),
     ],
 )
 def test_what_is_wrong_alone_or_together(line: str, key: str) -> None:
     text = line + "\n" + LEAST if "[" not in line.split("\n")[0] or "=" in line.split("\n")[0] else LEAST + line
     assert key in [one["key"] for one in mistakes(text)]
+
+
+@pytest.mark.parametrize(
+    ("train", "weights", "key"),
+    [
+        ("['a', 'b']", "[1, 2, 3]", "data.weights"),
+        ("['a']", "[1e6]", "data.weights"),
+        ("['a']", "[0]", "data.weights"),
+        ("['a', 'a']", "[]", "data.train"),
+    ],
+)
+def test_weights_are_one_for_each_entry_and_no_entry_stands_twice(train: str, weights: str, key: str) -> None:
+    assert key in [one["key"] for one in mistakes(LEAST, f"data.train={train}", f"data.weights={weights}")]
+
+
+def test_every_format_can_be_named() -> None:
+    assert SCHEMA["data.format"].field.words == ("auto", *FORMATS)
 
 
 @pytest.mark.parametrize("key", LIMITS)
