@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from llamahome_tui.data.probe import probe
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, RenderError, special_tokens
-from llamahome_tui.data.tokens import RowTokens, Tokens
+from llamahome_tui.data.tokens import RowTokens, Tokens, context_of, tokenizer_digest
 from llamahome_tui.demo.paths import demo_model_dir
 from llamahome_tui.errors import DataError
 
@@ -161,13 +162,13 @@ class _Work:
         template = self.template
         parts: dict[str, Any] = {
             "version": VERSION,
-            "libraries": self.tokens.version,
+            "libraries": f"tokenizers {version('tokenizers')}",
             "train": [self.hashes[str(path)] for path in self.train_files],
             "eval": self.hashes[str(self.eval_file)] if self.eval_file else data.eval,
-            "tokenizer": self.tokens.digest,
+            "tokenizer": tokenizer_digest(self.model_dir),
             "template": [template.text, template.tool_text, dict(template.special)] if template else None,
             "date": (self.now or datetime.now()).date().isoformat() if template and template.tells_time else "",  # noqa: DTZ005 - the local date, as the template writes it
-            "context": self.tokens.context,
+            "context": context_of(self.model_dir),
             "settings": {
                 name: getattr(data, name)
                 for name in (
@@ -203,7 +204,7 @@ class _Work:
         if not any(any(row.mask) for row in self.rows):
             raise _nothing_learned(self.spec)
         train, evaluation, dropped = self._sides(trained)
-        limit = max_length(self.spec.data, self.rows, self.tokens.context)
+        limit = max_length(self.spec.data, self.rows, context_of(self.model_dir))
         rule = LengthRule(limit, self.spec.data.long, "data.long" in self.spec.given)
         rule.refuse([self.rows[row] for row in train])
         train, lost = rule.apply(self.rows, train, writer)
@@ -276,7 +277,9 @@ class _Work:
         )
 
     def _add(self, chat: Chat, text: str, row: RowTokens, mask: bytearray) -> None:
-        ids, mask = self.tokens.framed(row.ids, mask, text, plain=self.template is None)
+        ids = row.ids
+        if self.template is None:
+            ids, mask = self.tokens.framed(ids, mask)
         if mask:
             mask[0] = 0  # nothing comes before the first token that could predict it
         content = hashlib.blake2b(text.encode(), digest_size=16).digest()

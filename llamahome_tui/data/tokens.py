@@ -24,47 +24,46 @@ class RowTokens:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokenizer of a model folder. `special` are the texts of its special tokens, `context` 0 where unknown."""
+    """The tokenizer of a model folder. `special` are the texts of its special tokens, `special_ids` their numbers.
+
+    `first` is the text of the token that stands before plain text, and `end` of the one that ends it; "" where the
+    model has none.
+    """
 
     special: tuple[str, ...]
+    special_ids: frozenset[int]
     named: Mapping[str, str]
-    context: int
-    digest: str
-    version: str
+    first: str
+    end: str
     _tokenizer: Any
-    _first: int | None  # the token that stands before plain text, where the model has one
+    _first_id: int | None
 
     @classmethod
     def load(cls, model_dir: Path, named: Mapping[str, str]) -> Tokens:
         """Raises ModelError where tokenizer.json is missing or broken."""
         import tokenizers
 
-        path = model_dir / "tokenizer.json"
-        if not path.is_file():
-            raise ModelError(
-                f"{model_dir} has no tokenizer.json",
-                code="model.no_tokenizer",
-                hint=f"see what is there: llamahome --batch models show {model_dir}",
-            )
-        raw = path.read_bytes()
+        path = tokenizer_file(model_dir)
         try:
-            tokenizer = tokenizers.Tokenizer.from_buffer(raw)
+            tokenizer = tokenizers.Tokenizer.from_buffer(path.read_bytes())
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception and nothing narrower
             raise ModelError(f"{path} is no tokenizer: {str(error)[:200]}", code="model.broken") from None
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        added = tokenizer.get_added_tokens_decoder().values()
-        special = {token.content for token in added if token.special} | set(named.values())
+        added = tokenizer.get_added_tokens_decoder()
+        special = {token.content for token in added.values() if token.special} | set(named.values())
         framed = tokenizer.encode("", add_special_tokens=True).ids
         first = tokenizer.token_to_id(named.get("bos_token", ""))
+        starts = first is not None and first in framed
+        end = named.get("eos_token", "")
         return cls(
             special=tuple(sorted(one for one in special if one)),
+            special_ids=frozenset(number for number, token in added.items() if token.special),
             named=named,
-            context=_context(model_dir),
-            digest=hashlib.sha256(raw).hexdigest(),
-            version=f"tokenizers {tokenizers.__version__}",
+            first=named["bos_token"] if starts else "",
+            end=end if tokenizer.token_to_id(end) is not None else "",
             _tokenizer=tokenizer,
-            _first=first if first is not None and first in framed else None,
+            _first_id=first if starts else None,
         )
 
     def encode(self, texts: Sequence[str]) -> list[RowTokens]:
@@ -72,21 +71,48 @@ class Tokens:
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [RowTokens(one.ids, one.offsets) for one in encoded]
 
+    def encode_one(self, text: str) -> RowTokens:
+        """As `encode`, for one text."""
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        return RowTokens(encoded.ids, encoded.offsets)
+
     def plain(self, chat: Chat, train_on: str) -> Learned:
         """Prompt, completion and end of text of a row, for a model without a chat template."""
         prompt = "".join(str(message["content"]) for message in chat.prompt)
-        text = prompt + chat.answer + self.named.get("eos_token", "")
+        text = prompt + chat.answer + self.end
         start = 0 if train_on == "all" else len(prompt)
         return Learned(text, ((start, len(text)),))
 
-    def framed(self, ids: list[int], mask: bytearray, text: str, *, plain: bool) -> tuple[list[int], bytearray]:
-        """`ids` with the token that plain text starts with, where the model has one and it is not there already."""
-        if not plain or self._first is None or ids[:1] == [self._first]:
+    def running(self, text: str) -> str:
+        """Running text with the token that ends it, once."""
+        return text if self.end and text.endswith(self.end) else text + self.end
+
+    def framed(self, ids: list[int], mask: bytearray) -> tuple[list[int], bytearray]:
+        """Plain text's `ids` with the token that it starts with, where the model has one and it is not there yet."""
+        if self._first_id is None or ids[:1] == [self._first_id]:
             return ids, mask
-        return [self._first, *ids], bytearray(1) + mask
+        return [self._first_id, *ids], bytearray(1) + mask
 
 
-def _context(model_dir: Path) -> int:
+def tokenizer_file(model_dir: Path) -> Path:
+    """Where the tokenizer lies. Raises ModelError where it does not."""
+    path = model_dir / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{model_dir} has no tokenizer.json",
+            code="model.no_tokenizer",
+            hint=f"see what is there: llamahome --batch models show {model_dir}",
+        )
+    return path
+
+
+def tokenizer_digest(model_dir: Path) -> str:
+    """The hash of the tokenizer's file. Raises ModelError where there is none."""
+    with tokenizer_file(model_dir).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def context_of(model_dir: Path) -> int:
     """The longest text the model was made for, in tokens, as config.json tells it; 0 where it does not."""
     try:
         config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
