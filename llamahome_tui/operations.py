@@ -92,6 +92,10 @@ def _flag(name: str, help: str) -> Argument:
 _RUN = _positional("id", "run id, a unique prefix of one, a live run's name, or latest", metavar="ID", completes="run")
 _SET = Argument("set", "override a key of the spec, as training.epochs=2", many=True, metavar="KEY=VALUE")
 _DETACH = _flag("detach", "start it and return at once")
+_FILES = _positional(
+    "file", "data files, globs or demo; or one training spec (.toml)", metavar="FILE", many=True, completes="file"
+)
+_MODEL = Argument("model", "Hub id, folder, run id or demo; a spec names its own", metavar="ID", completes="model")
 
 # Options that every operation takes, anywhere after the noun.
 COMMON: tuple[tuple[str, str], ...] = (
@@ -104,6 +108,7 @@ COMMON: tuple[tuple[str, str], ...] = (
 NOUNS: dict[str, str] = {
     "demo": "see a real fine-tune in about a minute",
     "models": "models on this machine",
+    "data": "look at data: formats, rows, masks, numbers",
     "train": "start training",
     "runs": "runs: list, follow, control",
     "generate": "let a model or a run write",
@@ -132,6 +137,41 @@ OPERATIONS: tuple[Operation, ...] = (
         "one model: size, dtype, parameters, architecture, files",
         "models.commands:show",
         (_positional("id", "Hub id, folder, or demo", metavar="ID", completes="model"),),
+    ),
+    Operation("data", "formats", "the formats of rows that are understood", "data.commands:formats"),
+    Operation(
+        "data",
+        "inspect",
+        "one row as the model sees it: its tokens, and which of them are learned",
+        "data.commands:inspect",
+        (
+            _FILES,
+            _MODEL,
+            Argument("row", "which row; the first is 1", kind="int", default=1, metavar="N"),
+            _SET,
+        ),
+        example="llamahome --batch data inspect gsm8k-train.jsonl --model demo --row 3",
+    ),
+    Operation(
+        "data",
+        "validate",
+        "read every row; exit 3 and name file, line, field and reason where one is bad",
+        "data.commands:validate",
+        (_FILES, _SET),
+        example="llamahome --batch data validate train/*.jsonl",
+    ),
+    Operation(
+        "data",
+        "stats",
+        "lengths, what is learned and cut off, duplicates, overlap with the held-out rows, padding",
+        "data.commands:stats",
+        (
+            _FILES,
+            _MODEL,
+            Argument("eval", "file of held-out rows to compare with", metavar="FILE", completes="file"),
+            _SET,
+        ),
+        example="llamahome --batch data stats spec.toml --json",
     ),
     Operation(
         "train",

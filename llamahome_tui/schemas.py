@@ -36,7 +36,7 @@ def array(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": dict(item)}
 
 
-def word(*words: str) -> dict[str, Any]:
+def word(*words: str | int) -> dict[str, Any]:
     """One of these words."""
     return {"enum": list(words)}
 
@@ -118,6 +118,16 @@ _GPU: dict[str, Mapping[str, Any]] = {
     "power_w": or_null(NUMBER), "processes": array(OBJECT),
 }  # fmt: skip
 
+_PART: dict[str, Mapping[str, Any]] = {
+    "text": TEXT, "ids": array(COUNT), "pieces": array(TEXT), "mask": array(word(0, 1)), "special": array(word(0, 1)),
+    "trained_tokens": COUNT,
+}  # fmt: skip
+_BAD_ROW = shape({"file": TEXT, "line": COUNT, "field": TEXT, "reason": TEXT})
+_TWINS: dict[str, Mapping[str, Any]] = {
+    "exact": COUNT, "near": COUNT, "compared": COUNT,
+    "examples": array(shape({"row": TEXT, "twin": TEXT, "likeness": NUMBER})),
+}  # fmt: skip
+
 _SETTING = shape({"key": TEXT, "value": {}, "origin": TEXT, "where": TEXT, "default": {}, "help": TEXT}, "where")
 
 # CONTRACT: Results that scripts lean on. operation -> the `data` of its result
@@ -133,6 +143,27 @@ RESULTS: dict[str, dict[str, Any]] = {
     "runs list": array(shape(_RUN)),
     "models list": array(shape(_MODEL)),
     "models show": shape(_MODEL),
+    "data formats": array(shape({"name": TEXT, "rule": TEXT, "example": TEXT, "learned": TEXT})),
+    "data inspect": shape({
+        "row": COUNT, "file": TEXT, "line": COUNT, "format": TEXT, **_PART, "chosen": shape(_PART),
+        "rejected": shape(_PART),
+    }, "chosen rejected"),
+    "data validate": shape({"rows": COUNT, "format": TEXT, "bad": array(_BAD_ROW), "bad_count": COUNT}),
+    "data stats": shape({
+        "rows": COUNT, "format": TEXT, "tokens": COUNT, "trained_tokens": COUNT, "trained_share": NUMBER,
+        "tokens_per_epoch": COUNT, "max_length": COUNT, "long_rows": COUNT, "long_share": NUMBER,
+        "lost_trained_tokens": COUNT, "lost_trained_share": NUMBER, "untrained_rows": COUNT,
+        "lengths": shape({
+            "min": COUNT, "mean": NUMBER, "p50": COUNT, "p90": COUNT, "p95": COUNT, "p99": COUNT, "max": COUNT,
+            "histogram": array(shape({"from": COUNT, "to": COUNT, "rows": COUNT})),
+        }),
+        "longest": array(shape({"file": TEXT, "line": COUNT, "tokens": COUNT})),
+        "duplicates": shape(_TWINS),
+        "overlap": shape({"against": word("file", "split", "none"), "rows": COUNT, **_TWINS}),
+        "padding": shape({"plain": NUMBER, "sorted": NUMBER, "packed": NUMBER}),
+        "messages": array(shape({"role": TEXT, "count": COUNT})), "bad": array(_BAD_ROW), "bad_count": COUNT,
+        "warnings": array(TEXT),
+    }),
     "generate": shape({"text": TEXT, "tokens": COUNT, "seconds": NUMBER}),
     "cache usage": OBJECT,
     "logs list": array(shape({"name": TEXT, "size_bytes": COUNT, "modified": TIME, "kind": TEXT, "path": TEXT})),

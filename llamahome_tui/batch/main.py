@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, cast
 
 from llamahome_tui.batch.output import JsonLines, Output
+from llamahome_tui.batch.paper import paper_of
 from llamahome_tui.batch.people import People
 from llamahome_tui.batch.words import Invocation, read_words
 from llamahome_tui.errors import ConfigError, Interrupted, LlamaHomeError, ResourceError, UsageError
@@ -122,7 +123,8 @@ class _Following:
 
 
 def _output(operation: Operation | None, as_json: bool, quiet: bool) -> Output:
-    people = People(operation, sys.stdout, sys.stderr, quiet=quiet, repaint=not as_json)
+    paper = paper_of(sys.stdout, os.environ)
+    people = People(operation, sys.stdout, sys.stderr, quiet=quiet, repaint=not as_json, paper=paper)
     return _Guarded(JsonLines(operation, sys.stdout, people) if as_json else people)
 
 

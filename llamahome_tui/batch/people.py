@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
+from llamahome_tui.batch.paper import Paper
 from llamahome_tui.batch.progress import ProgressLine
 from llamahome_tui.batch.records import Standing, happening, journal_line
 from llamahome_tui.batch.results import lines_of
@@ -29,12 +30,14 @@ class People:
         *,
         quiet: bool = False,
         repaint: bool = True,
+        paper: Paper | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._operation = operation
         self._stdout = stdout
         self._stderr = stderr
         self._quiet = quiet
+        self._paper = paper or Paper()
         self._bar = ProgressLine(stderr, repaint and stderr.isatty() and stdout.isatty(), clock)
         self._standing = Standing()
         self._phases: set[str] = set()
@@ -47,7 +50,7 @@ class People:
             case Result():
                 self._result(outcome)
             case Item():
-                self._print(lines_of(self._operation, outcome.data))
+                self._print(lines_of(self._operation, outcome.data, self._paper))
             case Record():
                 self._record(outcome)
             case Accepted():
@@ -71,7 +74,7 @@ class People:
 
     def _result(self, outcome: Result) -> None:
         self._finish()
-        self._print(lines_of(self._operation, outcome.data))
+        self._print(lines_of(self._operation, outcome.data, self._paper))
         for hint in (outcome.hint, *(line for line in outcome.next if line not in outcome.hint)):
             if hint:
                 self._say(hint)

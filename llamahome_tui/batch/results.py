@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from llamahome_tui.batch.paper import Paper
 from llamahome_tui.batch.tables import fields, table
 from llamahome_tui.operations import Operation
 from llamahome_tui.text import clean
@@ -14,12 +15,15 @@ from llamahome_tui.units import human_bytes, human_count, human_duration
 Form: TypeAlias = Callable[[Any], Iterator[str]]
 
 
-def lines_of(operation: Operation | None, data: Any) -> Iterator[str]:
-    """The lines that stand for `data` on a person's screen."""
+def lines_of(operation: Operation | None, data: Any, paper: Paper | None = None) -> Iterator[str]:
+    """The lines that stand for `data` on a person's screen; without `paper` on a plain one."""
     if data is None:
         return iter(())
-    form = _FORMS.get(operation.name if operation else "", _anything)
-    return form(data)
+    name = operation.name if operation else ""
+    if name in _ON_PAPER:
+        form_on: Callable[[Any, Paper], Iterator[str]] = _imported(_ON_PAPER[name])
+        return form_on(data, paper or Paper())
+    return _FORMS.get(name, _anything)(data)
 
 
 def _runs_list(data: Any) -> Iterator[str]:
@@ -148,13 +152,17 @@ def _sized(data: Any) -> Iterator[str]:
 
 def _worded(name: str) -> Form:
     """A form that its own domain package words, as `resources.wording:system_lines`; imported when it is needed."""
-    module, _, attribute = name.partition(":")
 
     def form(data: Any) -> Iterator[str]:
-        worded: Form = getattr(importlib.import_module(f"llamahome_tui.{module}"), attribute)
+        worded: Form = _imported(name)
         yield from worded(data)
 
     return form
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(f"llamahome_tui.{module}"), attribute)
 
 
 def _config_show(data: Any) -> Iterator[str]:
@@ -264,6 +272,13 @@ def _memory(memory: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+# Forms that draw or mark, and so ask what they are written on.
+_ON_PAPER = {
+    "data formats": "batch.looking:formats_lines",
+    "data inspect": "batch.looking:inspect_lines",
+    "data stats": "batch.looking:stats_lines",
+    "data validate": "batch.looking:validate_lines",
+}
 _FORMS: dict[str, Form] = {
     "demo": _demo,
     "models list": _models_list,

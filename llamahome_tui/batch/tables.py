@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from llamahome_tui.text import clean
 
 _GAP = "  "
+_WIDEST = 100  # columns that bars take at most
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: str = "") -> Iterator[str]:
@@ -33,6 +34,24 @@ def fields(pairs: Iterable[tuple[str, object]]) -> Iterator[str]:
     width = max((_width(name) for name, _ in shown), default=0)
     for name, value in shown:
         yield f"{name}{' ' * (width - _width(name))}  {value}"
+
+
+def bars(counts: Sequence[tuple[str, int]], columns: int, *, symbols: bool = True) -> Iterator[str]:
+    """A horizontal bar for each count, the largest as long as `columns` allow; a count over 0 always shows."""
+    if not counts:
+        return
+    names = [clean(name, limit=200) for name, _ in counts]
+    numbers = [f"{count:,}" for _, count in counts]
+    left, right = max(map(_width, names)), max(map(len, numbers))
+    most = max(count for _, count in counts)
+    room = max(8, min(columns, _WIDEST) - left - right - 2 * len(_GAP))
+    for name, number, (_, count) in zip(names, numbers, counts, strict=True):
+        eighths = max(1 if count else 0, round(8 * room * count / most)) if most else 0
+        if symbols:
+            bar = "\u2588" * (eighths // 8) + ("", *"\u258f\u258e\u258d\u258c\u258b\u258a\u2589")[eighths % 8]
+        else:
+            bar = "#" * -(-eighths // 8)
+        yield f"{' ' * (left - _width(name))}{name}{_GAP}{number:>{right}}{_GAP}{bar}".rstrip()
 
 
 def _width(text: str) -> int:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamahome_tui.data.check import bad_rows, samples
+from llamahome_tui.data.files import expand
+from llamahome_tui.data.rows import Bad
+from llamahome_tui.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from llamahome_tui.data.pool import Pool
+    from llamahome_tui.data.samples import Sample
+    from llamahome_tui.training.shape import Data
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,56 @@ class Look:
         where = {"row": self.row, "file": self.file, "line": self.line, "format": self.format}
         titled = {part.title: part.as_dict() for part in self.parts if part.title}
         return {**where, **self.parts[0].as_dict(), **titled}
+
+
+def inspect(data: Data, model_dir: Path, row: int, *, now: datetime | None = None) -> Look:
+    """Row number `row` (from 1, over all training files) of what `data` names.
+
+    Raises NotFoundError `data.no_row` where there are not so many, DataError for a row that cannot be used, and what
+    `Pool` raises.
+    """
+    from llamahome_tui.data.encode import Encoding
+    from llamahome_tui.data.pool import Pool
+
+    sample, known = _sample(data, row)
+    if isinstance(sample, Bad):
+        raise bad_rows([sample], 1)
+    with Pool(Encoding(model_dir, data, now)) as pool:
+        return look_at(pool, sample, row=row, format=known)
+
+
+def look_at(pool: Pool, sample: Sample, *, row: int, format: str) -> Look:
+    """A sample through a pool that is open already. Raises DataError where its template or mask fails."""
+    seen = pool.look(sample)
+    if isinstance(seen, Bad):
+        raise bad_rows([seen], 1)
+    parts = tuple(
+        Part(part.title, part.text, part.ids, pieces(part.text, part.offsets), part.mask, part.special)
+        for part in seen.parts
+    )
+    return Look(row, sample.file, sample.line, format, parts)
+
+
+def _sample(data: Data, row: int) -> tuple[Sample | Bad, str]:
+    """The row as a sample, or what is wrong with it, and its format."""
+    files = expand(data.train, Path("/"))
+    count = 0
+    for path in files:
+        for read, known in samples(path, data.format, data.columns, data.group):
+            count += 1
+            if count == row:
+                return read, known
+    raise no_row(row, count)
+
+
+def no_row(row: int, count: int) -> NotFoundError:
+    """There is no such row."""
+    return NotFoundError(
+        f"there is no row {row}: the data has {count} rows, and the first is 1",
+        code="data.no_row",
+        hint="the last one: llamahome --batch data inspect FILE --model ID --row " + str(count),
+        data={"row": row, "rows": count},
+    )
 
 
 def pieces(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[str, ...]:
