@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["bf16", "fp16", "fp32"]
+# packed: rows lie behind one another in one sequence; sorted: side by side, with rows of about their own length;
+# plain: side by side in the order they come in.
+Mode = Literal["packed", "sorted", "plain"]
 
 CPU_MICRO_TOKENS = 4096  # past this a CPU step gains nothing and only holds more memory
 LARGE_MODEL = 30_000_000_000  # parameters from which LoRA wants the smaller learning rate
 ACTIVATION_SHARE = 0.5  # of the memory that is free once the model is loaded
+PACKING_PAYS = 0.05  # of all tokens: padding of sorted rows from which variable-length kernels are put to use
+CALL_TOKENS = {"cpu": 64, "cuda": 1024}  # what a forward and backward call costs beside its tokens, in tokens
 
 
 def steps_per_epoch(rows: int, global_batch: int) -> int:
@@ -66,6 +72,27 @@ def precision(setting: str, *, device: Device, bf16: bool) -> Precision:
     return "bf16" if bf16 else "fp16"
 
 
+def batching(
+    setting: str, *, device: Device, bounded_kernels: bool, sorted_padding: Callable[[], float]
+) -> tuple[Mode, str]:
+    """How rows lie in micro-batches, and why.
+
+    Auto on a CPU: sorted. Auto on a GPU: packed where attention has kernels that heed the bounds of rows (others
+    compute the whole square of a packed sequence) and where sorted rows would be padded by more than PACKING_PAYS;
+    `sorted_padding` gives that share.
+    """
+    if setting in ("packed", "sorted", "plain"):
+        return setting, "the spec says so"  # type: ignore[return-value]  # narrowed by the test above
+    if device == "cpu":
+        return "sorted", "on a CPU, rows of one length side by side are fastest"
+    if not bounded_kernels:
+        return "sorted", "this attention would compute the whole square of a packed sequence"
+    share = sorted_padding()
+    if share > PACKING_PAYS:
+        return "packed", f"sorted rows would be {share:.0%} padding"
+    return "sorted", f"only {share:.0%} of sorted rows is padding"
+
+
 def evaluation_every(setting: str | int, total: int) -> int:
     """Steps between evaluations; auto: about ten in a run."""
     return max(1, round(total / 10)) if isinstance(setting, str) else int(setting)
@@ -83,10 +110,15 @@ def higher_is_better(metric: str, setting: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Micro:
-    """The largest micro-batch: so many rows, or so many tokens with padding (one row is always allowed)."""
+    """The largest micro-batch: so many rows, or so many tokens with padding (one row is always allowed).
+
+    `call` is what one more micro-batch costs, in tokens: rows sorted by length are cut into more of them where that
+    saves more padding. 0 makes as few as there can be.
+    """
 
     unit: Literal["rows", "tokens"]
     limit: int
+    call: int = 0
 
     def fits(self, rows: int, longest: int) -> bool:
         """Whether so many rows, padded to the longest, stay within the limit."""
@@ -95,7 +127,7 @@ class Micro:
     def halved(self, rows: int, longest: int) -> Micro:
         """The limit after a micro-batch of this size did not fit in memory."""
         half = max(1, rows // 2)
-        return Micro(self.unit, min(self.limit, half if self.unit == "rows" else half * longest))
+        return replace(self, limit=min(self.limit, half if self.unit == "rows" else half * longest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +176,6 @@ def micro_batch(
     if not isinstance(batch_size, str):
         return Micro("rows", max(1, min(int(batch_size), global_batch))), checkpoints
     if device == "cpu":
-        return Micro("tokens", CPU_MICRO_TOKENS), checkpoints
+        return Micro("tokens", CPU_MICRO_TOKENS, CALL_TOKENS[device]), checkpoints
     tokens = room // max(1, shape.activation_bytes(checkpointing=checkpoints))
-    return Micro("tokens", max(longest, min(tokens, longest * global_batch))), checkpoints
+    return Micro("tokens", max(longest, min(tokens, longest * global_batch)), CALL_TOKENS[device]), checkpoints

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamahome_tui.training.auto import Micro, steps_per_epoch
-
-# packed: rows lie behind one another in one sequence; sorted: side by side, with rows of about their own length;
-# plain: side by side in the order they come in.
-Mode = Literal["packed", "sorted", "plain"]
+from llamahome_tui.training.auto import Mode as Mode
 
 
 class Order:
@@ -54,7 +50,9 @@ def micro_batches(indexes: Sequence[int], lengths: Sequence[int], micro: Micro, 
     if mode == "plain":
         return _beside(list(indexes), lengths, micro)
     order = sorted(indexes, key=lambda i: (-lengths[i], i))
-    return _behind(order, lengths, micro) if mode == "packed" else _beside(order, lengths, micro)
+    if mode == "packed":
+        return _behind(order, lengths, micro)
+    return _level(order, lengths, micro) if micro.call else _beside(order, lengths, micro)
 
 
 def _beside(order: Sequence[int], lengths: Sequence[int], micro: Micro) -> list[list[int]]:
@@ -69,6 +67,29 @@ def _beside(order: Sequence[int], lengths: Sequence[int], micro: Micro) -> list[
             groups.append([index])
             longest = lengths[index]
     return groups
+
+
+def _level(order: Sequence[int], lengths: Sequence[int], micro: Micro) -> list[list[int]]:
+    """Rows in falling length, cut where tokens with padding, and `micro.call` for each micro-batch, are least."""
+    least = [0]  # tokens for the first so many rows
+    begin = [0]  # where the last micro-batch of those begins
+    for end in range(1, len(order) + 1):
+        best, where = -1, end - 1
+        for start in range(end - 1, -1, -1):
+            longest = int(lengths[order[start]])
+            if not micro.fits(end - start, longest):
+                break
+            tokens = least[start] + (end - start) * longest + micro.call
+            if best < 0 or tokens < best:
+                best, where = tokens, start
+        least.append(best)
+        begin.append(where)
+    groups: list[list[int]] = []
+    end = len(order)
+    while end:
+        groups.append(list(order[begin[end] : end]))
+        end = begin[end]
+    return groups[::-1]
 
 
 def _behind(order: Sequence[int], lengths: Sequence[int], micro: Micro) -> list[list[int]]:

@@ -10,7 +10,6 @@ LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "model.quantization": (("none",), "this version trains on unquantised weights"),
     "model.trust_remote_code": (("",), "this version runs no code from model repositories"),
     "data.weights": (([],), "this version takes every row once in an epoch"),
-    "data.batching": (("auto", "sorted", "plain"), "this version batches sorted or plain"),
     "method.kind": (("sft",), "this version trains sft"),
     "method.loss": (("sigmoid",), "it is for preference training, which this version does not do"),
     "method.beta": ((0.1,), "it is for preference training, which this version does not do"),

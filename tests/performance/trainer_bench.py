@@ -98,7 +98,7 @@ def main(folder: Path) -> None:
         data.train.lengths.tolist(),
         Micro("tokens", 4096),
         clip=1.0,
-        mode="sorted",
+        batching=batches.Batching("sorted"),
         split_on_oom=True,
         degraded=lambda what, why: None,
     )

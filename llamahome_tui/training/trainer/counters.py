@@ -39,6 +39,8 @@ class Counters:
     micro: Micro
     peak_rate: float  # of the learning-rate schedule; `control lr=X` moves it
     gradient_checkpointing: bool = False
+    batching: str = ""  # how rows lie in micro-batches; "" in checkpoints from before that was chosen
+    batching_reason: str = ""
     step: int = 0
     tokens: int = 0  # real tokens seen, without padding
     trained_tokens: int = 0

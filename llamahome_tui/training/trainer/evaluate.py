@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from llamahome_tui.training.auto import Micro
-from llamahome_tui.training.layout import micro_batches
-from llamahome_tui.training.trainer import batches, memory
-from llamahome_tui.training.trainer.batches import Row
+from llamahome_tui.training.trainer import memory
+from llamahome_tui.training.trainer.batches import Batching, Row
 from llamahome_tui.training.trainer.loss import Loss
 from llamahome_tui.training.trainer.model import Trainee
 
@@ -34,16 +33,19 @@ def evaluating(trainee: Trainee) -> Iterator[None]:
         trainee.model.train()
 
 
-def mean_loss(trainee: Trainee, loss: Loss, rows: Sequence[Row], micro: Micro, poll: Callable[[], None]) -> float:
+def mean_loss(
+    trainee: Trainee, loss: Loss, rows: Sequence[Row], batching: Batching, micro: Micro, poll: Callable[[], None]
+) -> float:
     """Cross-entropy per trained token over all rows. `poll` is called between batches and may raise Interrupted."""
     lengths = [len(row.ids) for row in rows]
-    groups = micro_batches(range(len(rows)), lengths, micro, "sorted")
+    batching = batching.evaluating()
+    groups = batching.groups(range(len(rows)), lengths, micro)
     total = torch.zeros((), dtype=torch.float64)
     trained = 0
     with evaluating(trainee):
         while groups:
             poll()
-            batch = batches.collate([rows[i] for i in groups[0]]).to(trainee.device)
+            batch = batching.batch([rows[i] for i in groups[0]]).to(trainee.device)
             try:
                 summed = loss(batch)
             except (RuntimeError, MemoryError) as error:

@@ -128,7 +128,7 @@ class Loop:
             if not self.counters.gradient_checkpointing:
                 hint = f"keep less for the backward pass: {resume} training.gradient_checkpointing=true; or {hint}"
         return ResourceError(
-            f"a micro-batch of {found.rows} x {found.length} tokens does not fit in memory: {found.said}",
+            f"a micro-batch of {found.shown} tokens does not fit in memory: {found.said}",
             hint=hint,
             code="training.out_of_memory",
             data={"step": self.counters.step, "rows": found.rows, "length": found.length, "fitted": found.fitted},
@@ -222,7 +222,12 @@ class Loop:
         counters, evaluation = self.counters, self.spec.evaluation
         found = {
             "eval_loss": evaluate.mean_loss(
-                self._trainee, self._stepper.loss, self._held.rows, self._stepper.micro, self._poll
+                self._trainee,
+                self._stepper.loss,
+                self._held.rows,
+                self._stepper.batching,
+                self._stepper.micro,
+                self._poll,
             )
         }
         if evaluation.generate_rows:

@@ -50,7 +50,7 @@ def loss_of(model: Any, base: Any, sample: MicroBatch, autocast: Callable[[], An
 
 def _chunked(base: Any) -> Loss:
     def loss(batch: MicroBatch) -> Any:
-        hidden = base.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
+        hidden = base.base_model(input_ids=batch.ids, use_cache=False, **batch.seams).last_hidden_state
         hidden = hidden.flatten(0, 1).index_select(0, batch.positions)
         return cross_entropy(hidden, batch.labels, base.get_output_embeddings())
 
@@ -59,7 +59,7 @@ def _chunked(base: Any) -> Loss:
 
 def _whole(model: Any) -> Loss:
     def loss(batch: MicroBatch) -> Any:
-        logits = model(input_ids=batch.ids, use_cache=False).logits
+        logits = model(input_ids=batch.ids, use_cache=False, **batch.seams).logits
         logits = logits.flatten(0, 1).index_select(0, batch.positions)
         return functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
 

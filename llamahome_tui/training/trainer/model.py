@@ -44,6 +44,12 @@ class Trainee:
         """The parameters that learn, always in the same order."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
+    @property
+    def bounded_kernels(self) -> bool:
+        """Whether attention skips what lies outside a packed row, instead of computing and masking it."""
+        attention = str(getattr(self.base.config, "_attn_implementation", ""))
+        return "flash" in attention or attention == "flex_attention"
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision the forward pass runs in."""
         return autocast(self.device, self.precision)

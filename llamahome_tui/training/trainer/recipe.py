@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,16 @@ from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
 from llamahome_tui.training import auto
-from llamahome_tui.training.layout import Order
+from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
+from llamahome_tui.training.trainer.batches import Batching, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
 from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.evaluate import Writer
+from llamahome_tui.training.trainer.isolation import isolation_of
 from llamahome_tui.training.trainer.loop import Held, Loop
 from llamahome_tui.training.trainer.loss import loss_of
 from llamahome_tui.training.trainer.model import Source, Trainee
@@ -41,9 +43,11 @@ SETTLED = (  # keys whose value is in the counters from the first step on
     "training.learning_rate",
     "training.batch_size",
     "training.gradient_checkpointing",
+    "data.batching",
     "data.max_length",
     "evaluation.patience",
 )
+MULTIPLE: dict[auto.Device, int] = {"cpu": 1, "cuda": 8}  # of tokens: what tensor cores like lengths to be
 ALIVE_S = 5.0  # between two signs of life while data are prepared
 JOURNAL_BYTES = 64 << 20  # of the journal's end that is searched for earlier splits
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -79,6 +83,7 @@ def train(child: Child, places: Places) -> int:
     source = Source(located.path, base_name(located), located.adapter)
     trainee = model.load(spec, source, device, warn)
     counters = counters_of(resumed, spec, trainee, max(lengths))
+    batching = batching_of(child, spec, trainee, counters, data.train, lengths)
     if counters.gradient_checkpointing:
         trainee.checkpoint_gradients()
     optimizer = optim.build(
@@ -105,7 +110,7 @@ def train(child: Child, places: Places) -> int:
         lengths,
         counters.micro,
         clip=spec.training.clip,
-        mode="plain" if spec.data.batching == "plain" else "sorted",
+        batching=batching,
         split_on_oom=spec.recovery.oom == "split",
         degraded=degraded,
     )
@@ -120,7 +125,7 @@ def train(child: Child, places: Places) -> int:
         }
 
     held = held_out(spec, located, trainee, data)
-    child.emit("phase", phase="train")
+    child.emit("phase", phase="train", batching=batching.mode, batching_reason=counters.batching_reason)
     loop = Loop(child, spec, stepper, order, held, counters, total, notes)
     reason = loop.run()
 
@@ -221,6 +226,11 @@ def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, longes
         counters.peak_rate = fresh.peak_rate
     if changed & {"training.batch_size", "training.gradient_checkpointing", "data.max_length"}:
         counters.micro, counters.gradient_checkpointing = fresh.micro, fresh.gradient_checkpointing
+    if "data.batching" in changed:
+        counters.batching = ""
+    elif not counters.batching:  # of a version that had no choice
+        counters.batching = "plain" if spec.data.batching == "plain" else "sorted"
+        counters.batching_reason = "the run began so"
     if "evaluation.patience" in changed:
         counters.early_stopped, counters.evaluations_without_gain = False, 0
     return counters
@@ -239,6 +249,50 @@ def first_counters(spec: Spec, trainee: Trainee, longest: int) -> Counters:
     )
     rate = auto.learning_rate(spec.training.learning_rate, lora=trainee.lora, parameters=trainee.parameters)
     return Counters(peak_rate=rate, micro=micro, gradient_checkpointing=checkpointing)
+
+
+def batching_of(
+    child: Child, spec: Spec, trainee: Trainee, counters: Counters, rows: Sequence[Row], lengths: list[int]
+) -> Batching:
+    """How rows become micro-batches: as the counters have it, else chosen and put there.
+
+    Packing is tried on the model each time before it is used. Where rows leak into one another, auto becomes sorted
+    with a `degrade` event, and a spec that asks for packing is refused: what it asks for would train on wrong rows.
+    """
+    device: auto.Device = "cuda" if trainee.device.type == "cuda" else "cpu"
+    multiple = MULTIPLE[device]
+    if not counters.batching:
+        counters.batching, counters.batching_reason = auto.batching(
+            spec.data.batching,
+            device=device,
+            bounded_kernels=trainee.bounded_kernels,
+            sorted_padding=lambda: padding_share(
+                lengths,
+                global_batch=spec.training.global_batch,
+                micro=counters.micro,
+                seed=spec.training.seed,
+                mode="sorted",
+                multiple=multiple,
+            ),
+        )
+    if counters.batching == "packed":
+        found = isolation_of(trainee, rows, lengths, bounds_first=trainee.bounded_kernels, multiple=multiple)
+        if found.seams:
+            return Batching("packed", found.seams, multiple)
+        if spec.data.batching == "packed":
+            raise SpecError(
+                f"data.batching: packed rows would leak into one another on this model: {found.reason}",
+                code="training.packing_leaks",
+                hint=f"let it choose: llamahome --batch runs resume {child.run.id} --set data.batching=auto",
+            )
+        child.emit(
+            "degrade",
+            step=counters.step,
+            what="batching sorted",
+            why=f"packing leaks between rows on this model: {found.reason}",
+        )
+        counters.batching, counters.batching_reason = "sorted", "packing leaks between rows on this model"
+    return Batching("plain" if counters.batching == "plain" else "sorted", multiple=multiple)
 
 
 def held_out(spec: Spec, located: Located, trainee: Trainee, data: Prepared) -> Held:

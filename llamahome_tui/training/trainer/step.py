@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from llamahome_tui.training.auto import Micro
-from llamahome_tui.training.layout import Mode, micro_batches
 from llamahome_tui.training.trainer import batches, memory, optim, rng
-from llamahome_tui.training.trainer.batches import Row
+from llamahome_tui.training.trainer.batches import Batching, MicroBatch, Row
 from llamahome_tui.training.trainer.loss import Loss
 from llamahome_tui.training.trainer.model import Trainee
 
@@ -35,15 +34,17 @@ class Taken:
 
 
 class StepTooLarge(Exception):
-    """A micro-batch of `rows` x `length` tokens does not fit in memory and may not be split any further.
+    """A micro-batch of `rows` rows does not fit in memory and may not be split any further.
 
-    `fitted` is the most tokens, with padding, that went through so far (0: none did).
+    `length` is the tokens of the block that they are, `shown` the block for a person; `fitted` is the most tokens, with
+    padding, that went through so far (0: none did).
     """
 
-    def __init__(self, rows: int, length: int, fitted: int, said: str) -> None:
+    def __init__(self, batch: MicroBatch | None, fitted: int, said: str) -> None:
         super().__init__(said)
-        self.rows = rows
-        self.length = length
+        self.rows = batch.rows if batch else 0
+        self.length = batch.length if batch else 0
+        self.shown = batch.shown if batch else "any"
         self.fitted = fitted
         self.said = said
 
@@ -62,7 +63,7 @@ class Stepper:
         micro: Micro,
         *,
         clip: float,
-        mode: Mode,
+        batching: Batching,
         split_on_oom: bool,
         degraded: Callable[[str, str], None],
     ) -> None:
@@ -73,14 +74,13 @@ class Stepper:
         self.scaler = scaler
         self._rows = rows
         self._clip = clip
-        self._mode = mode
+        self.batching = batching
         self._split_on_oom = split_on_oom
         self._degraded = degraded
         self._learning = trainee.trainable
         self._lengths = lengths
-        self._multiple = 8 if trainee.device.type == "cuda" else 1
         self._data_s = 0.0
-        self._in_work = (0, 0)  # rows and length of the micro-batch being computed
+        self._in_work: MicroBatch | None = None
         self._fitted = 0  # tokens, with padding, of the largest micro-batch that went through
 
     def take(self, indexes: Sequence[int], rate: float) -> Taken:
@@ -112,10 +112,10 @@ class Stepper:
     def _accumulate(self, rows: Mapping[int, Row], trained: int) -> Any:
         total = torch.zeros((), dtype=torch.float32, device=self.trainee.device)
         share = 1.0 / max(1, trained)
-        for group in micro_batches(list(rows), self._lengths, self.micro, self._mode):
+        for group in self.batching.groups(list(rows), self._lengths, self.micro):
             started = time.perf_counter()
-            batch = batches.collate([rows[i] for i in group], multiple=self._multiple)
-            self._in_work = (batch.rows, batch.length)
+            batch = self.batching.batch([rows[i] for i in group])
+            self._in_work = batch
             batch = batch.to(self.trainee.device)
             self._data_s += time.perf_counter() - started
             with self.trainee.autocast():
@@ -123,14 +123,14 @@ class Stepper:
             scaled = loss * share
             (self.scaler.scale(scaled) if self.scaler else scaled).backward()
             total += loss.detach()
-            self._fitted = max(self._fitted, batch.rows * batch.length)
+            self._fitted = max(self._fitted, batch.computed)
         return total
 
     def _shrink(self, said: str) -> None:
-        rows, length = self._in_work
-        if not self._split_on_oom or rows <= 1:
-            raise StepTooLarge(rows, length, self._fitted, said)
-        self.micro = self.micro.halved(rows, length)
+        batch = self._in_work
+        if batch is None or not self._split_on_oom or batch.rows <= 1:
+            raise StepTooLarge(batch, self._fitted, said)
+        self.micro = self.batching.smaller(self.micro, batch)
         self._degraded(f"micro-batch at most {self.micro.limit} {self.micro.unit}", said)
 
     def _finish(self, loss: Any, indexes: Sequence[int], trained: int, rate: float) -> Taken:

@@ -71,6 +71,7 @@ def test_micro_batch_limits() -> None:
     assert tokens.fits(1, 500)
     assert rows.halved(4, 10) == Micro("rows", 2)
     assert tokens.halved(5, 20) == Micro("tokens", 40)
+    assert Micro("tokens", 100, 7).halved(5, 20) == Micro("tokens", 40, 7)
 
 
 SHAPE = Shape(layers=32, hidden=4096, bytes_per_value=2)
@@ -78,7 +79,7 @@ SHAPE = Shape(layers=32, hidden=4096, bytes_per_value=2)
 
 def test_micro_batch_on_a_cpu_and_with_given_rows() -> None:
     common = {"global_batch": 16, "longest": 512, "shape": SHAPE, "free_bytes": 1 << 30}
-    assert auto.micro_batch("auto", "auto", device="cpu", **common) == (Micro("tokens", 4096), False)
+    assert auto.micro_batch("auto", "auto", device="cpu", **common) == (Micro("tokens", 4096, 64), False)
     assert auto.micro_batch(4, True, device="cpu", **common) == (Micro("rows", 4), True)
     assert auto.micro_batch(64, "auto", device="cpu", **common)[0] == Micro("rows", 16)
 
@@ -90,4 +91,19 @@ def test_micro_batch_on_a_gpu_follows_the_free_memory() -> None:
     tight, checkpointed = auto.micro_batch("auto", "auto", device="cuda", free_bytes=8 << 30, **common)
     assert checkpointed and tight.limit >= 2048
     tiny, checkpointed = auto.micro_batch("auto", "auto", device="cuda", free_bytes=1 << 20, **common)
-    assert checkpointed and tiny == Micro("tokens", 2048)  # one row is always tried
+    assert checkpointed and tiny == Micro("tokens", 2048, 1024)  # one row is always tried
+
+
+def test_batching_is_packed_only_where_kernels_and_padding_make_it_pay() -> None:
+    def never() -> float:
+        raise AssertionError("a whole epoch is laid out for nothing")
+
+    for word in ("packed", "sorted", "plain"):
+        chosen = auto.batching(word, device="cpu", bounded_kernels=False, sorted_padding=never)
+        assert chosen == (word, "the spec says so")
+    assert auto.batching("auto", device="cpu", bounded_kernels=True, sorted_padding=never)[0] == "sorted"
+    assert auto.batching("auto", device="cuda", bounded_kernels=False, sorted_padding=never)[0] == "sorted"
+    much = auto.batching("auto", device="cuda", bounded_kernels=True, sorted_padding=lambda: 0.31)
+    assert much == ("packed", "sorted rows would be 31% padding")
+    little = auto.batching("auto", device="cuda", bounded_kernels=True, sorted_padding=lambda: 0.02)
+    assert little == ("sorted", "only 2% of sorted rows is padding")

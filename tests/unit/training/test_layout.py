@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from typing import get_args
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_the_order_never_changes_between_versions() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("micro", [Micro("tokens", 40), Micro("rows", 3), Micro("tokens", 1)])
+@pytest.mark.parametrize("micro", [Micro("tokens", 40), Micro("tokens", 200, 20), Micro("rows", 3), Micro("tokens", 1)])
 def test_every_row_is_in_one_micro_batch_within_the_limit(mode: Mode, micro: Micro) -> None:
     chance = random.Random(7)
     for _ in range(50):
@@ -60,6 +61,31 @@ def test_sorted_holds_rows_of_one_length_and_plain_keeps_the_order() -> None:
     assert micro_batches(range(8), lengths, Micro("tokens", 18), "sorted")[0] == [1, 3]  # ties by position
     assert micro_batches(range(8), lengths, Micro("rows", 3), "plain") == [[0, 1, 2], [3, 4, 5], [6, 7]]
     assert micro_batches([0, 1], [50, 60], Micro("tokens", 10), "sorted") == [[1], [0]]
+
+
+def test_sorted_is_cut_where_padding_costs_more_than_one_more_micro_batch() -> None:
+    lengths = [100, 98, 20, 19, 3]
+    assert micro_batches(range(5), lengths, Micro("tokens", 1000), "sorted") == [[0, 1, 2, 3, 4]]
+    assert micro_batches(range(5), lengths, Micro("tokens", 1000, 50), "sorted") == [[0, 1], [2, 3, 4]]
+    assert micro_batches(range(5), lengths, Micro("tokens", 1000, 10), "sorted") == [[0, 1], [2, 3], [4]]
+    assert micro_batches(range(5), lengths, Micro("tokens", 1000, 10_000), "sorted") == [[0, 1, 2, 3, 4]]
+    assert micro_batches([], lengths, Micro("tokens", 1000, 10), "sorted") == []
+
+
+def test_the_cut_is_the_best_there_is() -> None:
+    """Against every way to cut a few rows."""
+    chance = random.Random(3)
+    for _ in range(100):
+        lengths = sorted((chance.randint(1, 50) for _ in range(7)), reverse=True)
+        micro = Micro("tokens", chance.choice([60, 120, 400]), chance.choice([1, 10, 40]))
+        costs = []
+        for cuts in range(2**6):
+            edges = [0, *(i + 1 for i in range(6) if cuts >> i & 1), 7]
+            groups = [lengths[a:b] for a, b in pairwise(edges)]
+            if all(micro.fits(len(g), g[0]) for g in groups):
+                costs.append(sum(len(g) * g[0] + micro.call for g in groups))
+        found = micro_batches(range(7), lengths, micro, "sorted")
+        assert sum(len(g) * lengths[g[0]] + micro.call for g in found) == min(costs)
 
 
 def test_packed_puts_a_row_where_it_leaves_the_least_room() -> None:
