@@ -117,9 +117,7 @@ def _spec(context: Context, files: Sequence[str], model: str | None, overrides: 
 def _with_model(
     context: Context, files: Sequence[str], model: str | None, overrides: Sequence[str], verb: str
 ) -> tuple[Spec, Path]:
-    """The spec, and the folder of its model."""
-    from llamahome_tui.jobs.store import RunStore
-    from llamahome_tui.training.checks import locate_model
+    """The spec, and the folder of its model; a folder with a tokenizer is enough, as no weights are loaded."""
 
     if model is None and not any(name.endswith(".toml") or name == "demo" for name in files):
         raise UsageError(
@@ -127,4 +125,10 @@ def _with_model(
             hint=f"name one: llamahome --batch data {verb} {files[0]} --model demo",
         )
     spec = _spec(context, files, model, overrides)
+    named = Path(spec.model.id)
+    if named.is_absolute() and (named / "tokenizer.json").is_file():
+        return spec, named
+    from llamahome_tui.jobs.store import RunStore
+    from llamahome_tui.training.checks import locate_model
+
     return spec, locate_model(context, spec, RunStore(context.places)).path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def look_at(pool: Pool, sample: Sample, *, row: int, format: str) -> Look:
     if isinstance(seen, Bad):
         raise bad_rows([seen], 1)
     parts = tuple(
-        Part(part.title, part.text, part.ids, pieces(part.text, part.offsets), part.mask, part.special)
+        Part(part.title, part.text, part.ids, pieces(part.text, part.offsets, part.mask), part.mask, part.special)
         for part in seen.parts
     )
     return Look(row, sample.file, sample.line, format, parts)
@@ -118,17 +119,17 @@ def no_row(row: int, count: int) -> NotFoundError:
     )
 
 
-def pieces(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """The text of each token: from where the last one ended to where it ends; what is left belongs to the last.
+def pieces(text: str, offsets: Sequence[tuple[int, int]], mask: Sequence[int] = b"") -> tuple[str, ...]:
+    """The text of each token; joined they are `text`. `offsets` are the tokens' character spans.
 
-    `offsets` are the tokens' character spans. Of several tokens that make one character the first has it; white space
-    that a tokenizer leaves out stands with the token after it.
+    Of several tokens that make one character the first has it. White space between tokens, which some tokenizers leave
+    out, stands with the one before it, but with one that is not learned rather than with one that is.
     """
-    found: list[str] = []
-    at = 0
-    for _, end in offsets:
-        found.append(text[at:end])
-        at = max(at, end)
-    if found and at < len(text):
-        found[-1] += text[at:]
-    return tuple(found)
+    starts: list[int] = []
+    reached = 0
+    for at, (start, end) in enumerate(offsets):
+        gap = at > 0 and start > reached
+        to_next = gap and bool(mask) and bool(mask[at - 1]) and not mask[at]
+        starts.append(min(start, len(text)) if gap and not to_next else reached)
+        reached = max(reached, starts[-1], min(end, len(text)))
+    return tuple(text[start:end] for start, end in pairwise([*starts, len(text)]))
