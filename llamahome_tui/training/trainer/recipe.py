@@ -27,7 +27,7 @@ from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.spec import SCHEMA, Spec
-from llamahome_tui.training.support import limits
+from llamahome_tui.training.support import limits, refuse_format
 from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
 from llamahome_tui.training.trainer.batches import Batching, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
@@ -69,7 +69,11 @@ def train(child: Child, places: Places) -> int:
 
     child.emit("phase", phase="data")
     located = find_model(spec, places)
-    data = prepare(spec, located.path, places.prepared, data_progress(child), now=created_at(child))
+    try:
+        data = prepare(spec, located.path, places.prepared, data_progress(child), now=created_at(child))
+    except Leaving as asked:
+        return child.end(asked.reason, step=resumed.step if resumed else 0)
+    refuse_format(data.format)
     if (most := cap.of_environ(os.environ)) is not None:
         cap.enforce(places.cache, most, keep=[places.prepared / data.key])
     for said in data.warnings:
@@ -185,15 +189,28 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
     )
 
 
-def data_progress(child: Child) -> Callable[[int, int], None]:
-    """Says every few seconds how many bytes of data are prepared, so that large data do not look like a stall."""
+class Leaving(Exception):
+    """The run is asked to end while its data are prepared; nothing of the preparation is kept."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def data_progress(child: Child) -> Callable[..., None]:
+    """Says every few seconds how many bytes and rows are prepared, so that large data do not look like a stall.
+
+    Raises Leaving as soon as a stop or a pause is asked for.
+    """
     said = time.monotonic()
 
-    def progress(done: int, total: int) -> None:
+    def progress(done: int, total: int, rows: int = 0) -> None:
         nonlocal said
+        if child.stopping or child.pausing:
+            raise Leaving("stopped" if child.stopping else "paused")
         if time.monotonic() - said >= ALIVE_S:
             said = time.monotonic()
-            child.emit("phase", phase="data", done=done, total=total)
+            child.emit("phase", phase="data", done=done, total=total, rows=rows)
 
     return progress
 
