@@ -64,14 +64,14 @@ def stats_lines(data: Any, paper: Paper) -> Iterator[str]:
         ("tokens", f"{data['tokens']:,}"),
         ("learned", f"{data['trained_tokens']:,} ({data['trained_share']:.1%})"),
         ("per epoch", f"{data['tokens_per_epoch']:,} tokens"),
-        ("too long", f"{data['long_rows']:,} rows over {limit:,} tokens ({data['long_share']:.2%})" if limit else ""),
+        ("too long", f"{_rows(data['long_rows'])} over {limit:,} tokens ({data['long_share']:.2%})" if limit else ""),
         ("lost by it", f"{data['lost_trained_tokens']:,} learned tokens ({data['lost_trained_share']:.2%})"
          if data["lost_trained_tokens"] else ""),
-        ("untrained", f"{data['untrained_rows']:,} rows have nothing to learn" if data["untrained_rows"] else ""),
+        ("untrained", f"{_rows(data['untrained_rows'])} with nothing to learn" if data["untrained_rows"] else ""),
         ("duplicates", _twins(data["duplicates"], data["rows"])),
         ("overlap", _overlap(data["overlap"])),
         ("padding", ", ".join(f"{name} {share:.1%}" for name, share in data["padding"].items())),
-        ("bad", f"{data['bad_count']:,} rows cannot be used and are not counted" if data["bad_count"] else ""),
+        ("bad", f"{_rows(data['bad_count'])} that cannot be used, counted nowhere else" if data["bad_count"] else ""),
     ))  # fmt: skip
     yield ""
     yield "tokens per row"
@@ -98,6 +98,10 @@ def stats_lines(data: Any, paper: Paper) -> Iterator[str]:
     if data["bad"]:
         yield ""
         yield from _bad_lines(data["bad"])
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _bad_lines(bad: Sequence[Mapping[str, Any]]) -> Iterator[str]:
