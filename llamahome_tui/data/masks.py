@@ -1,38 +1,39 @@
 """Which tokens of a chat are learned: exactly what the model would write, end of turn included; in doubt, refused.
 
-The spans come from rendering prefixes of the chat: what the template adds to a prompt with its generation header is
-what the model writes. A template's own {% generation %} marks follow no one rule (some hold the role's header, some
-the next turn's first token), so they are asked only where prefixes do not tell, and are checked against the messages.
+docs/masks.md tells how, what is checked, and what is refused.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from llamahome_tui.data import marks
+from llamahome_tui.data.answers import Answer, MaskError, Script
 from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, RenderError
+from llamahome_tui.data.ways import MARKS, ways_out
 
-_NO_THOUGHT = re.compile(r"\s*(?:</think>)?\s*")
+__all__ = ["Learned", "MaskError", "RenderError", "learned", "token_mask", "wanted_turns"]
 
-
-class MaskError(Exception):
-    """The learned part of a chat cannot be told exactly."""
+BELIEVED = "the chat template's own marks are believed where its finished chats are not what a model is asked to go on"
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
     """A chat's text and the spans [start, end) of it that are learned, in order.
 
-    `open_ended`: the last span has no token that ends it, so that a model may not learn where to stop.
+    `open_ended`: the last answer has no token that ends it, so that a model may not learn where to stop. `doubts`:
+    what a person should be told of this chat, though it can be used.
     """
 
     text: str
     spans: tuple[tuple[int, int], ...]
     open_ended: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 def learned(
@@ -42,26 +43,25 @@ def learned(
 
     Raises RenderError where the template refuses the messages, MaskError where a span cannot be told exactly.
     """
-    whole = template.rendered(chat.messages, tools=chat.tools, **options)
-    if train_on == "all":
-        return Learned(whole.text, ((0, len(whole.text)),))
+    ending = special if isinstance(special, tuple) else tuple(special)
+    script = Script(template, chat, options, ending)
+    _refuse_second_bos(script.text, template.special.get("bos_token", ""))
     turns = wanted_turns(chat, train_on)
-    spans: list[tuple[int, int]] = []
     try:
-        for turn in turns:
-            start = _start(template, chat, turn, whole.text, options)
-            end = _end(template, chat, turn, whole.text, start, options, special)
-            if spans and start < spans[-1][1]:
-                raise MaskError(f"message {turn + 1} of the chat overlaps the one before it")
-            _check_content(chat.messages[turn], whole.text[start:end], turn)
-            spans.append((start, _without_tail(whole.text, start, end, special)))
-    except (MaskError, RenderError) as doubt:
-        marked = _from_marks(chat, whole.text, whole.marked, turns)
-        if marked is None:
-            raise MaskError(str(doubt)) from None
-        spans = [(start, _without_tail(whole.text, start, end, special)) for start, end in marked]
-    open_ended = bool(spans) and not whole.text[slice(*spans[-1])].endswith(tuple(special))
-    return Learned(whole.text, tuple(spans), open_ended)
+        script.refuse_lost_calls()
+        if train_on == "all":
+            return Learned(script.text, ((0, len(script.text)),))
+        answers = [script.answer(turn) for turn in turns]
+        spans = [part for answer in answers for part in marks.within(script, answer, ending)]
+        doubts = script.doubts
+    except MaskError as refused:
+        believed = None if refused.why == "left out" else marks.believed(script, template, options, turns, ending)
+        if believed is None:
+            ways = ways_out(template, chat, turns, options, ending, refused)
+            raise MaskError(refused.reason, ways, refused.why) from None
+        answers, doubts = believed, [BELIEVED]
+        spans = [(answer.start, answer.end) for answer in answers]
+    return Learned(script.text, _in_order(spans), _is_open(answers, spans), tuple(dict.fromkeys(doubts)))
 
 
 def wanted_turns(chat: Chat, train_on: str) -> list[int]:
@@ -97,92 +97,19 @@ def token_mask(text: str, offsets: Sequence[tuple[int, int]], spans: Sequence[tu
     return mask
 
 
-def _start(template: ChatTemplate, chat: Chat, turn: int, whole: str, options: Mapping[str, Any]) -> int:
-    """Where the model begins to write message `turn`: after the prompt with its generation header."""
-    if turn == 0:
-        raise MaskError("the chat starts with an answer")
-    prompt = template.render(chat.messages[:turn], add_generation_prompt=True, tools=chat.tools, **options)
-    if whole.startswith(prompt):
-        return len(prompt)
-    # A header may go on for a model that thinks ("<think>"), where the finished turn has not thought: then it is as
-    # long as both agree, if the message follows there at once.
-    shared = _shared(prompt, whole)
-    before = template.render(chat.messages[:turn], tools=chat.tools, **options)
-    content = _spoken(chat.messages[turn])
-    follows = _NO_THOUGHT.sub("", whole[shared:], count=1)
-    if shared > len(before) and whole.startswith(before) and content and follows.startswith(content):
-        return shared
-    raise MaskError(f"the template writes the prompt of message {turn + 1} in another way than the finished chat")
+def _refuse_second_bos(text: str, bos: str) -> None:
+    """The tokenizer adds none to a rendered chat, so two of them are the template's."""
+    if bos and text.startswith(bos + bos):
+        raise MaskError(f"the chat template begins the text with {bos} twice", (MARKS,), "bos")
 
 
-def _shared(one: str, other: str) -> int:
-    """How many characters two texts have in common at their start."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _in_order(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    for before, after in pairwise(spans):
+        if after[0] < before[1]:
+            raise MaskError("the answers of the chat overlap", (MARKS,), "merged")
+    return tuple(spans)
 
 
-def _end(
-    template: ChatTemplate,
-    chat: Chat,
-    turn: int,
-    whole: str,
-    start: int,
-    options: Mapping[str, Any],
-    special: Sequence[str],
-) -> int:
-    """Where message `turn` ends, with all the template puts after it before the next message."""
-    if turn == len(chat.messages) - 1:
-        return len(whole)
-    until = template.render(chat.messages[: turn + 1], tools=chat.tools, **options)
-    if len(until) > start and whole.startswith(until):
-        return len(until)
-    # Templates that write a turn in another way once it is not the last (thinking left out, another end of turn):
-    # find the message, and after it what ends it.
-    content = _spoken(chat.messages[turn])
-    tail = until.rpartition(content)[2] if content and content in until else None
-    at = whole.find(content, start) if tail is not None else -1
-    while tail is not None and at >= 0:
-        end = at + len(content)
-        if tail and whole.startswith(tail, end):
-            return end + len(tail)
-        rest = whole[end:].lstrip()
-        token = max((one for one in special if rest.startswith(one)), key=len, default="")
-        if token and not tail.strip():
-            return end
-        if token and tail.lstrip().startswith(tuple(special)):
-            return len(whole) - len(rest) + len(token)
-        at = whole.find(content, at + 1)
-    raise MaskError(f"the end of message {turn + 1} is not found in the finished chat")
-
-
-def _without_tail(text: str, start: int, end: int, special: Sequence[str]) -> int:
-    """`end` without white space after the token that ends the turn: the model stops there and never writes it."""
-    last = max((at + len(token) for token in special if (at := text.rfind(token, start, end)) >= 0), default=end)
-    return end if text[last:end].strip() else last
-
-
-def _check_content(message: Mapping[str, Any], span: str, turn: int) -> None:
-    content = _spoken(message)
-    if content and content not in span:
-        raise MaskError(f"the template changes the text of message {turn + 1}")
-
-
-def _spoken(message: Mapping[str, Any]) -> str:
-    """What a message says once it has thought: templates keep or drop the thinking as they like."""
-    return str(message.get("content") or "").rpartition("</think>")[2].strip()
-
-
-def _from_marks(
-    chat: Chat, text: str, marked: Sequence[tuple[int, int]], turns: Sequence[int]
-) -> list[tuple[int, int]] | None:
-    """The template's own marks for `turns`, if each answer has one that holds it and no question."""
-    answers = [at for at, message in enumerate(chat.messages) if message["role"] == "assistant"]
-    marks = [(start, end) for start, end in marked if end > start]
-    if len(marks) != len(answers):
-        return None
-    others = [str(one.get("content") or "").strip() for one in chat.messages if one["role"] != "assistant"]
-    for at, (start, end) in zip(answers, marks, strict=True):
-        content = _spoken(chat.messages[at])
-        span = text[start:end]
-        if (content and content not in span) or any(len(other) > 20 and other in span for other in others):
-            return None
-    return [mark for at, mark in zip(answers, marks, strict=True) if at in turns]
+def _is_open(answers: Sequence[Answer], spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether the last span holds no end of turn."""
+    return bool(spans) and not (answers[-1].ended and spans[-1][1] == answers[-1].end)

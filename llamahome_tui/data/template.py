@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamahome_tui.data.lookahead import Tape, Unread
+from llamahome_tui.data.sandbox import compiled, sandbox, to_json
 from llamahome_tui.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ _SPECIAL_NAMES = (
     "cls_token",
     "mask_token",
 )
-_REASONING = ("reasoning_content", "thinking", "reasoning")
+REASONING = ("reasoning_content", "thinking", "reasoning")  # names of what a model thought; the first one counts
+# The template's own expressions fail in any of these ways on messages it was not written for.
+_FAULTS = (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError)
 
 
 class RenderError(Exception):
@@ -34,10 +37,33 @@ class RenderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The text of a chat, and the spans that the template itself marks with {% generation %}."""
+    """The text of a chat, and the spans that the template itself marks with {% generation %}.
+
+    `misplaced`: the template marks text that it moves, so that the spans hold something else. `starts` are characters
+    at which messages begin, by number, where all text before them is the same without that message (lookahead.py).
+    """
 
     text: str
     marked: tuple[tuple[int, int], ...]
+    misplaced: bool = False
+    starts: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """`parts`: content as a list of parts; `text_calls`: a tool call's arguments as JSON text."""
+
+    parts: bool = False
+    text_calls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """A compiled template. `followed`: its tape tells where messages begin; `reads`: how it wants messages."""
+
+    template: Template
+    followed: bool
+    reads: _Reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +75,8 @@ class ChatTemplate:
     tool_text: str = ""  # a second template, for chats with tools, where the model brings one
     source: str = ""
     now: datetime | None = None  # what `strftime_now` tells; None: the clock
-    _compiled: dict[str, Template] = field(default_factory=dict, compare=False, repr=False)
+    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)  # what is learned of it (answers.py)
+    _programs: dict[str, _Program] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def load(cls, model_dir: Path, override: str | Path = "", now: datetime | None = None) -> ChatTemplate | None:
@@ -92,27 +119,20 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] = (),
         **options: Any,
     ) -> Rendered:
-        """The text with the marked spans. Raises RenderError."""
-        from jinja2 import TemplateError
-
-        pieces: list[str] = []
-        marked: list[tuple[int, int]] = []
+        """The text with the marked spans, and where messages begin. Raises RenderError."""
         values = {**self.special, **options}
-        values["messages"] = [_normal(message) for message in messages]
         values["tools"] = [dict(tool) for tool in tools] or None
         values["documents"] = None
         values["add_generation_prompt"] = add_generation_prompt
-        try:
-            template = self._template(self.tool_text if tools and self.tool_text else self.text)
-            tracker: Any = template.environment
-            with tracker.tracking(pieces, marked):
-                pieces.extend(template.generate(**values))
-        except TemplateError as error:
-            raise RenderError(str(error.message or error)[:500]) from None
-        except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
-            # The template's own expressions fail in any of these ways on messages it was not written for.
-            raise RenderError(f"{type(error).__name__}: {error}"[:500]) from None
-        return Rendered("".join(pieces), tuple(marked))
+        program = self._program(self.tool_text if tools and self.tool_text else self.text)
+        given = [_normal(message, program.reads) for message in messages]
+        if program.followed:
+            try:
+                tape = Tape()
+                return _written(program, tape, values | {"messages": Unread(tape, given)})
+            except RenderError:
+                pass  # it will say so again below, or needs a plain list
+        return _written(program, Tape(), values | {"messages": given})
 
     @property
     def knows_tools(self) -> bool:
@@ -124,10 +144,16 @@ class ChatTemplate:
         """Whether what it renders depends on the date."""
         return "strftime_now" in self.text + self.tool_text
 
-    def _template(self, text: str) -> Template:
-        if text not in self._compiled:
-            self._compiled[text] = _environment(self.now).from_string(text)
-        return self._compiled[text]
+    def _program(self, text: str) -> _Program:
+        if text not in self._programs:
+            from jinja2 import TemplateError
+
+            try:
+                template, followed = compiled(text, self.now)
+            except TemplateError as error:
+                raise RenderError(str(error.message or error)[:500]) from None
+            self._programs[text] = _Program(template, followed, _reads(template, self.special))
+        return self._programs[text]
 
     def _check_syntax(self, error: type[DataError] | type[ModelError]) -> None:
         from jinja2 import TemplateSyntaxError
@@ -135,7 +161,7 @@ class ChatTemplate:
         for text in filter(None, (self.text, self.tool_text)):
             try:
                 # Parsed, not compiled: compiling works constants out, and a hostile 'x' * 10 ** 10 is one.
-                _environment(self.now).parse(text)
+                sandbox(self.now).parse(text)
             except TemplateSyntaxError as broken:
                 raise error(
                     f"{self.source}:{broken.lineno}: the chat template is no Jinja: {broken.message}",
@@ -211,103 +237,77 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _normal(message: Mapping[str, Any]) -> dict[str, Any]:
+def _normal(message: Mapping[str, Any], reads: _Reads) -> dict[str, Any]:
     """A message as transformers hands it over: no empty keys, and reasoning under each of its names."""
     kept = {key: value for key, value in message.items() if value is not None and key != "train"}
-    reasoning = next((kept[key] for key in _REASONING if key in kept), None)
+    reasoning = next((kept[key] for key in REASONING if key in kept), None)
     if reasoning is not None:
         kept = {"thinking": reasoning, **kept, "reasoning_content": reasoning}
+    if reads.parts and isinstance(kept.get("content"), str):
+        kept["content"] = [{"type": "text", "text": kept["content"]}]
+    if reads.text_calls and isinstance(kept.get("tool_calls"), list):
+        kept["tool_calls"] = [_with_text(call) for call in kept["tool_calls"]]
     return kept
 
 
-def _environment(now: datetime | None) -> Any:
-    """Jinja's immutable sandbox with the filters, functions and the {% generation %} tag that chat templates expect."""
-    import jinja2.ext
-    import jinja2.nodes
-    import jinja2.sandbox
-    import jinja2.utils
-
-    class Generation(jinja2.ext.Extension):
-        """`{% generation %}` ... `{% endgeneration %}`: notes where in the text its body stands."""
-
-        tags = {"generation"}
-
-        def __init__(self, environment: Any) -> None:
-            super().__init__(environment)
-            self._pieces: list[str] | None = None
-            self._marked: list[tuple[int, int]] = []
-            environment.extend(tracking=self.tracking)
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return jinja2.nodes.CallBlock(self.call_method("_note"), [], [], body).set_lineno(line)
-
-        def _note(self, caller: Any) -> str:
-            said: str = caller()
-            if self._pieces is not None:
-                start = sum(map(len, self._pieces))
-                self._marked.append((start, start + len(said)))
-            return said
-
-        @contextmanager
-        def tracking(self, pieces: list[str], marked: list[tuple[int, int]]) -> Iterator[None]:
-            self._pieces, self._marked = pieces, marked
-            try:
-                yield
-            finally:
-                self._pieces = None
-
-    class OpenNamespace(jinja2.utils.Namespace):
-        """Jinja's namespace without underscored names, which would reach into Python."""
-
-        def __init__(*args: Any, **values: Any) -> None:
-            given = dict(*args[1:], **values)
-            for name in given:
-                _no_underscore(name)
-            jinja2.utils.Namespace.__init__(args[0], given)
-
-        def __setitem__(self, name: str, value: Any) -> None:
-            _no_underscore(name)
-            super().__setitem__(name, value)
-
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    # The local date where none is fixed, as transformers writes it.
-    environment.globals["strftime_now"] = lambda form: (now or datetime.now()).strftime(form)  # noqa: DTZ005
-    environment.globals["dict"] = _Dict()
-    environment.globals["namespace"] = OpenNamespace
-    return environment
+def _with_text(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or isinstance(function.get("arguments"), str | None):
+        return call
+    return {**call, "function": {**function, "arguments": to_json(function["arguments"])}}
 
 
-def _no_underscore(name: Any) -> None:
+def _reads(template: Template, special: Mapping[str, str]) -> _Reads:
+    """How a template wants messages: seen by handing it some.
+
+    One that leaves out a content that is a text, and shows one in parts, is a template of a model of images. Those who
+    run such models hand them parts, so that is what they are trained on. One that fails on a call's arguments, and
+    shows them as JSON text, gets that.
+    """
+    said = "llamahome"
+
+    def shows(*messages: Mapping[str, Any]) -> bool:
+        values = {
+            **special,
+            "messages": list(messages),
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": False,
+        }
+        try:
+            return said in template.render(values)
+        except (jinja2.TemplateError, *_FAULTS):
+            return False
+
     import jinja2
 
-    if isinstance(name, str) and name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a template must not store {name!r}")
+    parts = [{"type": "text", "text": said}]
+    if not shows({"role": "user", "content": said}):
+        return _Reads(parts=shows({"role": "user", "content": parts}))
+    asked = {"role": "user", "content": "a"}
+    calls = [
+        {"type": "function", "id": "000000000", "function": {"name": "b", "arguments": arguments}}
+        for arguments in ({"c": said}, to_json({"c": said}))
+    ]
+    shown = [shows(asked, {"role": "assistant", "content": "", "tool_calls": [call]}) for call in calls]
+    return _Reads(text_calls=shown == [False, True])
 
 
-class _Dict:
-    """`dict(...)` for templates, without the type behind it."""
+def _written(program: _Program, tape: Tape, values: Mapping[str, Any]) -> Rendered:
+    from jinja2 import TemplateError
 
-    def __call__(self, *args: Any, **values: Any) -> dict[Any, Any]:
-        return dict(*args, **values)
-
-    def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        return dict.fromkeys(*args)
-
-
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    """transformers' `tojson`: Jinja's own escapes HTML and sorts keys, which would change what the model reads."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise(message: str) -> None:
-    import jinja2
-
-    raise jinja2.exceptions.TemplateError(message)
+    pieces: list[str] = []
+    recorder: Any = program.template.environment
+    try:
+        with recorder.recording(tape):
+            for piece in program.template.generate(**values):
+                pieces.append(piece)
+                tape.at += len(piece)
+    except TemplateError as error:
+        raise RenderError(str(error.message or error)[:500]) from None
+    except _FAULTS as error:
+        raise RenderError(f"{type(error).__name__}: {error}"[:500]) from None
+    text = "".join(pieces)
+    marked = tuple((start, start + len(said)) for start, said in tape.marks)
+    misplaced = any(not text.startswith(said, start) for start, said in tape.marks)
+    return Rendered(text, marked, misplaced, tape.starts)

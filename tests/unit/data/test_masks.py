@@ -39,11 +39,10 @@ def spans(template: str, chat: Chat = TALK, train_on: str = "assistant", **optio
         (templates.LLAMA2, [" fine, thanks</s>", " Bob.\nYes <b></s>"]),
         (templates.EOS_AT_THE_END, ["fine, thanks<|end|>", "Bob.\nYes <b><|end|>\n</s>"]),
         (templates.OTHER_END_FOR_THE_LAST, ["fine, thanks<|end|>", "Bob.\nYes <b><|return|>"]),
-        (templates.THINKING, ["fine, thanks<|im_end|>", "\n</think>\n\nBob.\nYes <b><|im_end|>"]),
         (templates.NO_END, ["fine, thanks", "Bob.\nYes <b>"]),
         (templates.PLAIN_ROLES, ["fine, thanks\n", "Bob.\nYes <b>\n"]),
     ],
-    ids=["chatml", "marked", "llama2", "eos", "return", "thinking", "no end", "roles"],
+    ids=["chatml", "marked", "llama2", "eos", "return", "no end", "roles"],
 )
 def test_spans(template: str, wanted: list[str]) -> None:
     assert spans(template) == wanted
@@ -53,9 +52,14 @@ def test_spans(template: str, wanted: list[str]) -> None:
     assert everything == ChatTemplate(template, SPECIAL).render(TALK.messages)
 
 
-def test_earlier_thoughts_are_dropped_and_the_last_is_learned() -> None:
+def test_a_turn_whose_thoughts_are_dropped_later_is_refused_and_the_last_is_learned() -> None:
     talk = chat("hello", "<think>\nhm\n</think>\n\nfine", "name?", "<think>\nwell\n</think>\n\nBob")
-    assert spans(templates.THINKING, talk) == ["fine<|im_end|>", "well\n</think>\n\nBob<|im_end|>"]
+    for one in (talk, TALK):
+        with pytest.raises(MaskError, match=r"prompt that ends in .*<think>.*train_on = \"last\"") as refused:
+            spans(templates.THINKING, one)
+        assert refused.value.why == "prompt"
+    assert spans(templates.THINKING, talk, train_on="last") == ["well\n</think>\n\nBob<|im_end|>"]
+    assert spans(templates.THINKING, train_on="completion") == ["\n</think>\n\nBob.\nYes <b><|im_end|>"]
 
 
 def test_a_message_can_be_taken_out() -> None:
@@ -69,7 +73,7 @@ def test_a_message_can_be_taken_out() -> None:
 def test_an_answer_that_stands_in_the_prompt_is_not_mistaken() -> None:
     talk = chat("say fine", "fine", "fine", "fine")
     found = learned(
-        ChatTemplate(templates.THINKING, SPECIAL), talk, train_on="assistant", options={}, special=templates.TOKENS
+        ChatTemplate(templates.CHATML, SPECIAL), talk, train_on="assistant", options={}, special=templates.TOKENS
     )
     assert [found.text[:start].count("fine") for start, _ in found.spans] == [1, 3]
 
