@@ -1,47 +1,88 @@
-"""Tokenised rows on disk: two flat files mapped into memory; a folder counts only once it was renamed into place."""
+"""Tokenised rows as the trainer reads them: flat files mapped into memory, each part checked before its first use.
+
+A folder counts only once it was renamed into place (`data/writer.py`). What says where rows begin is checked when the
+folder is opened; so are the tokens of a store of common size. What lies beyond is checked in parts of a million tokens
+as it is read, so that opening a store of many gigabytes takes no longer than one of some hundred megabytes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
-import time
-import uuid
 import zlib
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llamahome_tui.config.places import make_private
+from llamahome_tui.errors import IntegrityError
 
-_CHUNK = 8 << 20
-_STALE_S = 24 * 3600
+LAYOUT = 2
+PART = 1 << 20  # tokens that are checked together
+_AT_ONCE = 64  # parts that are checked when a store is opened: 320 MiB
+
+Kind = Literal["rows", "pairs", "labels"]
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: token ids, and a 1 in `mask` for each token that is learned."""
+    """One sequence: token ids, and a 1 in `mask` for each token that is learned."""
 
     ids: list[int]
     mask: list[int]
 
 
-class Examples(Sequence[Example]):
-    """Rows of a store, in a fixed order; each one is made when it is asked for."""
+class Tokens:
+    """The tokens of a store, one after the other. With `sums` a part is checked before it is first read."""
 
     def __init__(
-        self, ids: NDArray[np.int32], mask: NDArray[np.uint8], starts: NDArray[np.int64], rows: NDArray[np.int64]
+        self, ids: NDArray[np.int32], mask: NDArray[np.uint8], sums: Sequence[int] = (), folder: Path | None = None
     ) -> None:
         self._ids = ids
         self._mask = mask
-        self._starts = starts
+        self._sums = sums
+        self._folder = folder
+        self._unchecked = bytearray(b"\1" * len(sums))
+
+    def read(self, start: int, end: int) -> Example:
+        """The tokens [start, end). Raises IntegrityError where they are not those that were written."""
+        if self._sums and end > start:
+            for part in range(start // PART, (end - 1) // PART + 1):
+                if self._unchecked[part] and not self.check(part):
+                    raise self._damaged()
+        return Example(self._ids[start:end].tolist(), self._mask[start:end].tolist())
+
+    def check(self, part: int) -> bool:
+        """Whether a part is as it was written."""
+        span = slice(part * PART, (part + 1) * PART)
+        self._unchecked[part] = checksum(self._ids[span].data, self._mask[span].data) != self._sums[part]
+        return not self._unchecked[part]
+
+    def _damaged(self) -> IntegrityError:
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / "facts.json").unlink()  # so that nobody opens it again
+        return IntegrityError(
+            f"prepared data has changed on disk: {self._folder}",
+            code="data.prepared_damaged",
+            hint="it is made again at the next start: llamahome --batch runs resume latest",
+        )
+
+
+class Examples(Sequence[Example]):
+    """Rows of a store, in a fixed order; each one is made when it is asked for. A row may stand in it twice."""
+
+    def __init__(self, tokens: Tokens, arrays: dict[str, NDArray[Any]], rows: Numbers, width: int) -> None:
+        self._tokens = tokens
+        self._arrays = arrays
         self._rows = rows
+        self._width = width
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -52,21 +93,39 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: slice) -> Examples: ...
     def __getitem__(self, index: int | slice) -> Example | Examples:
         if isinstance(index, slice):
-            return Examples(self._ids, self._mask, self._starts, self._rows[index])
-        row = self._rows[index]
-        start, end = self._starts[row], self._starts[row + 1]
-        return Example(self._ids[start:end].tolist(), self._mask[start:end].tolist())
+            return Examples(self._tokens, self._arrays, self._rows[index], self._width)
+        return self.sequences(index)[0]
+
+    def sequences(self, index: int) -> tuple[Example, ...]:
+        """All sequences of a row: one, or two of a pair (chosen, rejected)."""
+        first = int(self._rows[index]) * self._width
+        edges = self._arrays["starts"][first : first + self._width + 1].tolist()
+        return tuple(self._tokens.read(start, end) for start, end in pairwise(edges))
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row."""
-        lengths: NDArray[np.int64] = np.diff(self._starts)[self._rows]
+    def lengths(self) -> Numbers:
+        """Tokens of each row; of a pair, those of both its sequences."""
+        starts = self._arrays["starts"]
+        lengths: Numbers = starts[(self._rows + 1) * self._width] - starts[self._rows * self._width]
         return lengths
+
+    @property
+    def trained(self) -> Numbers:
+        """Learned tokens of each row."""
+        trained: Numbers = self._arrays["trained"].reshape(-1, self._width).sum(axis=1, dtype=np.int64)[self._rows]
+        return trained
 
     @property
     def tokens(self) -> int:
         """Tokens of all rows together."""
         return int(self.lengths.sum())
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """The verdict on each row of a store of labels; of other kinds there is none, and the array is empty."""
+        verdicts = self._arrays["good"]
+        found: NDArray[np.bool_] = verdicts[self._rows].astype(np.bool_) if len(verdicts) else verdicts.astype(np.bool_)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,122 +136,48 @@ class Store:
     eval: Examples
     facts: dict[str, Any]
 
+    @property
+    def kind(self) -> Kind:
+        """What a row is: a sequence, a pair of them, or one with a verdict."""
+        kind: Kind = self.facts["kind"]
+        return kind
 
-class Writer:
-    """Collects tokenised rows, in a temporary folder beside the store's place or in memory.
 
-    A full disk is no reason not to train: the rows move to memory and the store is not kept.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self.lost_disk = ""
-        self._folder = folder
-        self._lengths = array("q")
-        self._ids = array("i")
-        self._mask = bytearray()
-        self._temporary: Path | None = None
-        if folder is not None:
-            self._temporary = folder.parent / f".{folder.name[:16]}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
-
-    def add(self, ids: Sequence[int], mask: bytes | bytearray) -> None:
-        """One more row; its number is the count of those before it."""
-        self._lengths.append(len(ids))
-        self._ids.extend(array("i", ids))
-        self._mask.extend(mask)
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def length(self, row: int) -> int:
-        """Tokens of a row."""
-        return self._lengths[row]
-
-    def finish(self, train: Sequence[int], evaluation: Sequence[int], facts: dict[str, Any]) -> Store:
-        """Keep the rows, publish them where a folder was given, and give them back."""
-        arrays = self._arrays(train, evaluation)
-        if self._folder is None or self._temporary is None:
-            return _store(arrays, facts)
-        try:
-            make_private(self._folder.parent)
-            _write(self._temporary, arrays, facts)
-            if load(self._folder) is None:  # else somebody was first: theirs is the same
-                shutil.rmtree(self._folder, ignore_errors=True)
-                self._temporary.rename(self._folder)
-            _sync(self._folder.parent)
-        except OSError as error:
-            self.lost_disk = error.strerror or str(error)
-            return _store(arrays, facts)
-        finally:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-        return load(self._folder) or _store(arrays, facts)
-
-    def _arrays(self, train: Sequence[int], evaluation: Sequence[int]) -> dict[str, NDArray[Any]]:
-        lengths = np.frombuffer(self._lengths, dtype=np.int64) if self._lengths else np.zeros(0, np.int64)
-        return {
-            "ids": np.frombuffer(self._ids, dtype=np.int32) if self._ids else np.zeros(0, np.int32),
-            "mask": np.frombuffer(self._mask, dtype=np.uint8) if self._mask else np.zeros(0, np.uint8),
-            "starts": np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths))),
-            "train": np.asarray(train, dtype=np.int64),
-            "eval": np.asarray(evaluation, dtype=np.int64),
-        }
+def make_store(tokens: Tokens, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> Store:
+    """A store of `tokens` and the arrays starts and trained (by sequence), good (by row), train and eval (rows)."""
+    width = 2 if facts["kind"] == "pairs" else 1
+    train, evaluation = (Examples(tokens, arrays, arrays[name], width) for name in ("train", "eval"))
+    return Store(train, evaluation, facts)
 
 
 def load(folder: Path) -> Store | None:
     """The store in `folder`, or None where there is none or its bytes are not those that were written."""
     try:
         facts = json.loads((folder / "facts.json").read_bytes())
+        if facts["layout"] != LAYOUT:
+            return None
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in facts["crc"]}
-        whole = all(_crc(arrays[name]) == crc for name, crc in facts["crc"].items())
+        whole = all(zlib.crc32(np.ascontiguousarray(arrays[name]).data) == crc for name, crc in facts["crc"].items())
+        ids = _mapped(folder / "ids.bin", np.dtype(np.int32), facts["tokens"])
+        mask = _mapped(folder / "mask.bin", np.dtype(np.uint8), facts["tokens"])
+        tokens = Tokens(ids, mask, facts["sums"], folder)
+        whole = whole and all(tokens.check(part) for part in range(min(len(facts["sums"]), _AT_ONCE)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not whole:
         return None
     with contextlib.suppress(OSError):
         os.utime(folder)  # the cache's cap takes what was not used for longest
-    return _store(arrays, facts)
+    return make_store(tokens, arrays, facts)
 
 
-def sweep(parent: Path) -> None:
-    """Remove what killed writers left behind, once it is a day old."""
-    for left in parent.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_S:
-                shutil.rmtree(left, ignore_errors=True)
+def checksum(ids: memoryview | bytes, mask: memoryview | bytes) -> int:
+    """The sum a part of a store goes by."""
+    return zlib.crc32(mask, zlib.crc32(ids))
 
 
-def _store(arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> Store:
-    train, evaluation = (
-        Examples(arrays["ids"], arrays["mask"], arrays["starts"], arrays[name]) for name in ("train", "eval")
-    )
-    return Store(train, evaluation, facts)
-
-
-def _write(folder: Path, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
-    folder.mkdir(mode=0o700)
-    for name, values in arrays.items():
-        with (folder / f"{name}.npy").open("wb") as stream:
-            np.save(stream, values, allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-    said = facts | {"crc": {name: _crc(values) for name, values in arrays.items()}}
-    with (folder / "facts.json").open("w", encoding="utf-8") as stream:
-        json.dump(said, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    _sync(folder)
-
-
-def _crc(values: NDArray[Any]) -> int:
-    flat = values.view(np.uint8)
-    crc = 0
-    for at in range(0, flat.size, _CHUNK):
-        crc = zlib.crc32(flat[at : at + _CHUNK].tobytes(), crc)
-    return crc
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    """A flat file as an array. Raises ValueError where it has not the size it should have."""
+    if path.stat().st_size != count * dtype.itemsize:
+        raise ValueError(f"{path} has the wrong size")
+    return np.memmap(path, dtype, "r") if count else np.zeros(0, dtype)

@@ -1,45 +1,49 @@
 """From files of rows to token ids and masks for the trainer; the same inputs give the same rows, kept in a cache.
 
-Uses tokenizers, jinja2 and numpy only; raises before a model is loaded.
+Rows stream: a file is read, its rows are encoded in children (`data/pool.py`), and tokens go to disk; what this process
+keeps of a row is a hash and a few numbers. Raises before a model is loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llamahome_tui.data import split
 from llamahome_tui.data.check import MAX_LISTED, Validation, bad_rows, samples, validate
+from llamahome_tui.data.encode import Encoded, Encoding
 from llamahome_tui.data.files import eval_file, expand, sha256_of
-from llamahome_tui.data.length import LengthRule, TokenRow, max_length
-from llamahome_tui.data.masks import MaskError, learned, token_mask
-from llamahome_tui.data.probe import probe
+from llamahome_tui.data.length import LengthRule, most_tokens
+from llamahome_tui.data.pool import Pool, workers_of
 from llamahome_tui.data.rows import Bad
-from llamahome_tui.data.samples import Chat
-from llamahome_tui.data.template import ChatTemplate, RenderError, special_tokens
-from llamahome_tui.data.tokens import RowTokens, Tokens, context_of, tokenizer_digest
-from llamahome_tui.demo.paths import demo_model_dir
+from llamahome_tui.data.samples import Judged, Pair, Sample, Text, chats_of
+from llamahome_tui.data.template import ChatTemplate
+from llamahome_tui.data.tokens import context_of, tokenizer_digest
 from llamahome_tui.errors import DataError
 
 if TYPE_CHECKING:
-    from llamahome_tui.data.examples import Examples, Store, Writer
+    from llamahome_tui.data.examples import Examples, Kind, Store
+    from llamahome_tui.data.table import RowTable
+    from llamahome_tui.data.writer import Writer
     from llamahome_tui.training.spec import Spec
 
 __all__ = ["Prepared", "Validation", "expand", "preflight", "prepare", "validate"]
 
-VERSION = 1  # of what is made of the same inputs: counts in the cache's key
-_BATCH = 256
+VERSION = 2  # of what is made of the same inputs: counts in the cache's key
+BATCH = 256  # rows that go to a child together,
+BATCH_TEXT = 256 << 10  # and characters in them
 _SAMPLE = 64
+_KINDS = {"rows": "answers", "pairs": "preference pairs", "labels": "labelled answers"}
+_WANTED = {"sft": "rows", "pretrain": "rows", "kto": "labels"}  # of a row, by method; the others want pairs
 _OPEN_ENDED = "the chat template ends an answer with no token of its own: the model may not learn where to stop"
+
+Progress: TypeAlias = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +59,39 @@ class Prepared:
     key: str
     cached: bool
     warnings: tuple[str, ...] = ()
+    kind: Kind = "rows"
 
 
 def prepare(
     spec: Spec,
     model_dir: Path,
     cache: Path | None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     *,
     now: datetime | None = None,
 ) -> Prepared:
-    """Read, render, tokenise and split the rows of a spec. `progress` is told bytes done and bytes in all.
+    """Read, render, tokenise and split the rows of a spec.
 
-    `cache` is the folder prepared data is kept in, by a hash of all that it depends on; None keeps nothing. `now` is
-    the date a template may write into its prompts: give a run's own, so that a resume sees the same rows.
+    `progress` is told bytes read, bytes in all and rows done, several times a second; what it raises stops the work
+    and leaves nothing behind. `cache` is the folder prepared data is kept in, by a hash of all that it depends on; None
+    keeps nothing. `now` is the date a template may write into its prompts: give a run's own, so that a resume sees the
+    same rows. The result does not depend on `training.max_workers`.
     Raises DataError (rows that cannot be used, more than 1% too long, nothing to learn), NotFoundError, ModelError.
     """
-    from llamahome_tui.data import examples
+    from llamahome_tui.data import examples, writer
 
-    work = _Work(spec, model_dir, now)
+    work = _Work(spec, model_dir, now, progress)
     key = work.key()
     place = cache / key if cache else None
     store = examples.load(place) if place else None
     cached = store is not None
     if store is None:
         if cache:
-            examples.sweep(cache)
-        writer = examples.Writer(place)
-        store = work.run(writer, progress)
-        if writer.lost_disk:
-            work.warnings.append(f"prepared data is not kept in {cache}: {writer.lost_disk}")
+            writer.sweep(cache)
+        with writer.Writer(place) as out:
+            store = work.run(out)
+            if out.lost_disk:
+                work.warnings.append(f"prepared data is not kept in {cache}: {out.lost_disk}")
     return Prepared(
         train=store.train,
         eval=store.eval,
@@ -95,37 +102,41 @@ def prepare(
         key=key,
         cached=cached,
         warnings=tuple(dict.fromkeys([*store.facts["warnings"], *work.warnings])),
+        kind=store.kind,
     )
 
 
 def preflight(spec: Spec, model_dir: Path) -> Validation:
-    """What `train start` checks before a run exists: every row is a chat, and the first ones render, tokenise and mask.
+    """What `train start` checks before a run exists: every row is a sample, and the first ones render and tokenise.
 
-    Raises what `prepare` would raise for them: a missing template, rows without anything to learn, an empty file; and
-    DataError `template.unbounded` for a template that loops or eats memory, which is tried in a child first.
+    Raises what `prepare` would raise for them: a missing template, rows without anything to learn, an empty file, and
+    DataError `template.unbounded` for a template that loops or eats memory.
     """
-    work = _Work(spec, model_dir, None)
-    paths = [*work.train_files, *([work.eval_file] if work.eval_file else [])]
-    found = validate(paths, spec.data.format, spec.data.columns, spec.data.group)
+    from llamahome_tui.data.split import wanted_rows
+
+    work = _Work(spec, model_dir, None, None)
+    data = spec.data
+    found = validate(work.files, data.format, data.columns, data.group)
     found.raise_if_bad()
-    sample: list[Chat] = []
-    for path in paths:
-        reading = samples(path, spec.data.format, spec.data.columns, spec.data.group)
-        sample += [chat for chat, _ in islice(reading, _SAMPLE) if isinstance(chat, Chat)]
-    if work.template is not None and (spec.data.template or model_dir != demo_model_dir()):
-        probe(
-            work.template,
-            sample,
-            train_on=spec.data.train_on,
-            options=spec.data.template_options,
-            special=work.tokens.special,
-        )
-    work.tokenise(sample)
+    first: list[Sample] = []
+    for path in work.files:
+        reading = samples(path, data.format, data.columns, data.group)
+        first += [read for read, _ in islice(reading, _SAMPLE) if not isinstance(read, Bad)]
+    for sample in first:
+        work.check_kind(sample)
+    learns = False
+    with Pool(work.encoding) as pool:
+        for batch in pool.encode(first[at : at + 16] for at in range(0, len(first), 16)):
+            for one in batch:
+                if isinstance(one, Bad):
+                    work.note(one)
+                else:
+                    learns = learns or all(1 in row.mask for row in one.sequences)
     work.refuse_bad()
-    if not any(any(row.mask) for row in work.rows):
+    if not learns:
         raise _nothing_learned(spec)
-    if isinstance(split_size := spec.data.eval, int | float) and not work.eval_file:
-        split.wanted_rows(split_size, found.rows)
+    if isinstance(size := data.eval, int | float) and not work.eval_file:
+        wanted_rows(size, found.rows)
     return found
 
 
@@ -136,25 +147,46 @@ class _Work:
     spec: Spec
     model_dir: Path
     now: datetime | None
+    progress: Progress | None
+    encoding: Encoding = field(init=False)
     train_files: list[Path] = field(init=False)
     eval_file: Path | None = field(init=False)
     template: ChatTemplate | None = field(init=False)
-    tokens: Tokens = field(init=False)
     hashes: dict[str, str] = field(init=False)
-    rows: list[TokenRow] = field(default_factory=list)
+    rule: LengthRule = field(init=False)
+    kind: Kind | None = None
     bad: list[Bad] = field(default_factory=list)
     bad_count: int = 0
     warnings: list[str] = field(default_factory=list)
     format: str = ""
+    _total: int = 0
+    _read: int = 0
+    _learns: bool = False
 
     def __post_init__(self) -> None:
         data = self.spec.data
-        self.train_files = expand(data.train, Path("/"))
+        self.encoding = Encoding(self.model_dir.absolute(), data, self.now)
         self.eval_file = eval_file(data.eval, data.train, Path("/"))
+        # A glob may well hold the eval file too.
+        self.train_files = [path for path in expand(data.train, Path("/")) if path != self.eval_file]
+        if not self.train_files:
+            raise DataError(
+                f"data.eval: {self.eval_file} is the only file of data.train, so nothing is left to train on",
+                hint="leave data.eval out: llamahome --batch train start SPEC --set data.eval=auto",
+            )
         self.template = ChatTemplate.load(self.model_dir, data.template, self.now)
-        self.tokens = Tokens.load(self.model_dir, special_tokens(self.model_dir))
-        files = [*self.train_files, *([self.eval_file] if self.eval_file else [])]
-        self.hashes = {str(path): sha256_of(path) for path in files}
+        limit = most_tokens(data, context_of(self.model_dir))
+        self.rule = LengthRule(limit, data.long, "data.long" in self.spec.given)
+        self._total = sum(path.stat().st_size for path in self.files)
+        self.hashes = {}
+        for path in self.files:
+            self._tell(0)
+            self.hashes[str(path)] = sha256_of(path)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the rows, those to evaluate on last."""
+        return [*self.train_files, *([self.eval_file] if self.eval_file else [])]
 
     def key(self) -> str:
         """The hash of all that decides what is prepared."""
@@ -164,11 +196,12 @@ class _Work:
             "version": VERSION,
             "libraries": f"tokenizers {version('tokenizers')}",
             "train": [self.hashes[str(path)] for path in self.train_files],
+            "weights": [self._weights()[str(path)] for path in self.train_files],
             "eval": self.hashes[str(self.eval_file)] if self.eval_file else data.eval,
             "tokenizer": tokenizer_digest(self.model_dir),
             "template": [template.text, template.tool_text, dict(template.special)] if template else None,
             "date": (self.now or datetime.now()).date().isoformat() if template and template.tells_time else "",  # noqa: DTZ005 - the local date, as the template writes it
-            "context": context_of(self.model_dir),
+            "limit": self.rule.limit,
             "settings": {
                 name: getattr(data, name)
                 for name in (
@@ -182,150 +215,159 @@ class _Work:
                     "group",
                 )
             },
-            "consent": "data.long" in self.spec.given,
+            "consent": self.rule.consent,
         }
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=dict)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
-    def run(self, writer: Writer, progress: Callable[[int, int], None] | None) -> Store:
-        total = sum(path.stat().st_size for path in [*self.train_files, *([self.eval_file] if self.eval_file else [])])
-        done = 0
+    def run(self, writer: Writer) -> Store:
+        """Encode every row, and decide which of them are for what."""
+        from llamahome_tui.data.table import RowTable
 
-        def read(paths: Sequence[Path]) -> int:
-            nonlocal done
-            for path in paths:
-                self._read(path, partial(_tell, progress, done, total) if progress else None)
-                done += path.stat().st_size
-            return len(self.rows)
-
-        trained = read(self.train_files)
-        read([self.eval_file] if self.eval_file else [])
+        table = RowTable(grouped=bool(self.spec.data.group))
+        with Pool(self.encoding, workers_of(self.spec.training.max_workers)) as pool:
+            for found in pool.encode(self._batches()):
+                for one in found:
+                    if isinstance(one, Bad):
+                        self.note(one)
+                    else:
+                        self._add(one, table, writer)
+                self._tell(len(table))
         self.refuse_bad()
-        if not any(any(row.mask) for row in self.rows):
+        if not self._learns:
             raise _nothing_learned(self.spec)
-        train, evaluation, dropped = self._sides(trained)
-        limit = max_length(self.spec.data, self.rows, context_of(self.model_dir))
-        rule = LengthRule(limit, self.spec.data.long, "data.long" in self.spec.given)
-        rule.refuse([self.rows[row] for row in train])
-        train, lost = rule.apply(self.rows, train, writer)
-        evaluation, lost_eval = rule.apply(self.rows, evaluation, writer)
-        dropped |= {name: lost[name] + lost_eval[name] for name in lost}
-        if not train:
+        return self._finish(table, writer)
+
+    def _finish(self, table: RowTable, writer: Writer) -> Store:
+        """Split the rows, refuse what is too long, and close the store."""
+        data, rule = self.spec.data, self.rule
+        train, evaluation, in_eval = table.sides(data.eval, str(self.eval_file or ""), data.split_seed)
+        too_long = table.longer_than(rule.limit, train)
+        rule.refuse([rule.too_long(*place) for place in table.places(too_long, MAX_LISTED)], len(too_long), len(train))
+        lost = table.lost([train, evaluation], rule.limit if rule.drops else None)
+        dropped = {"in_eval": in_eval, "long": lost[0], "untrained": lost[1]}
+        cut = 0 if rule.drops else sum(len(table.longer_than(rule.limit, side)) for side in (train, evaluation))
+        train = table.weighted(table.kept(train), self._weights(), data.split_seed)
+        train, evaluation = table.pieces(train), table.pieces(table.kept(evaluation))
+        if not len(train):
             raise _nothing_learned(self.spec)
-        longest = max(writer.length(row) for row in [*train, *evaluation])
-        self._warn(dropped)
+        self._warn(dropped, cut)
         facts = {
             "dropped": dropped,
-            "max_length": min(limit, longest) if self.spec.data.max_length == "auto" else limit,
+            "max_length": min(rule.limit, table.longest) if data.max_length == "auto" else rule.limit,
             "format": self.format,
             "warnings": self.warnings,
         }
-        return writer.finish(train, evaluation, facts)
+        return writer.finish(self.kind or "rows", table.good, train, evaluation, facts)
 
-    def _read(self, path: Path, on_bytes: Callable[[int], None] | None) -> None:
+    def _batches(self) -> Iterator[list[Sample]]:
+        """The samples of all files, some at a time; bad ones are noted."""
         data = self.spec.data
-        waiting: list[Chat] = []
-        for read, known in samples(path, data.format, data.columns, data.group, on_bytes):
-            self.format = self.format or known
-            if isinstance(read, Bad):
-                self._note(read)
-                continue
-            assert isinstance(read, Chat)
-            waiting.append(read)
-            if len(waiting) == _BATCH:
-                self.tokenise(waiting)
-                waiting = []
-        self.tokenise(waiting)
+        for path in self.files:
+            before = self._read
+            waiting: list[Sample] = []
+            text = 0
 
-    def tokenise(self, waiting: Sequence[Chat]) -> None:
-        """Render, tokenise and mask chats; those that cannot be are noted as bad."""
-        rendered = []
-        for chat in waiting:
-            try:
-                rendered.append((chat, self._learned(chat)))
-            except (RenderError, MaskError) as error:
-                self._note(Bad(chat.file, chat.line, "", str(error)))
-        encoded = self.tokens.encode([found.text for _, found in rendered])
-        for (chat, found), row in zip(rendered, encoded, strict=True):
-            try:
-                mask = token_mask(found.text, row.offsets, found.spans)
-            except MaskError as error:
-                self._note(Bad(chat.file, chat.line, "", str(error)))
-                continue
-            self._add(chat, found.text, row, mask)
-            if found.open_ended and _OPEN_ENDED not in self.warnings:
-                self.warnings.append(_OPEN_ENDED)
+            def position(at: int) -> None:
+                self._read = before + at  # noqa: B023 - called while this file is read
 
-    def _learned(self, chat: Chat) -> Any:
-        data = self.spec.data
-        if self.template is None:
-            if chat.raw:
-                return self.tokens.plain(chat, data.train_on)
-            raise DataError(
-                f"{self.model_dir} has no chat template, and the rows are chats",
-                code="template.missing",
-                hint="name one: llamahome --batch train start SPEC --set data.template=FILE",
-            )
-        if any("tool_calls" in message for message in chat.messages) and not self.template.knows_tools:
-            raise MaskError("it calls tools, and the chat template leaves tool calls out")
-        return learned(
-            self.template,
-            chat,
-            train_on=data.train_on,
-            options=data.template_options,
-            special=self.tokens.special,
-        )
+            for read, known in samples(path, data.format, data.columns, data.group, position):
+                self.format = self.format or known
+                if isinstance(read, Bad):
+                    self.note(read)
+                    continue
+                self.check_kind(read)
+                waiting.append(read)
+                text += _characters(read)
+                if len(waiting) >= BATCH or text >= BATCH_TEXT:
+                    yield waiting
+                    waiting, text = [], 0
+            self._read = before + path.stat().st_size
+            if waiting:
+                yield waiting
 
-    def _add(self, chat: Chat, text: str, row: RowTokens, mask: bytearray) -> None:
-        ids = row.ids
-        if self.template is None:
-            ids, mask = self.tokens.framed(ids, mask)
-        if mask:
-            mask[0] = 0  # nothing comes before the first token that could predict it
-        content = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        self.rows.append(TokenRow(array("i", ids), mask, content, chat.group, chat.file, chat.line))
+    def check_kind(self, sample: Sample) -> None:
+        """Raises DataError for rows the method cannot train on, and for two kinds of rows in one run."""
+        kind: Kind = "pairs" if isinstance(sample, Pair) else "labels" if isinstance(sample, Judged) else "rows"
+        if kind == self.kind:
+            return
+        method = self.spec.method.kind
+        if kind != _WANTED.get(method, "pairs"):
+            reason = f"these rows are {_KINDS[kind]}, and method.kind = {method} trains on "
+            raise _of_row(sample, reason + _KINDS[_WANTED.get(method, "pairs")], "data.wrong_kind")
+        if self.kind is not None:
+            reason = f"these rows are {_KINDS[kind]}, and those before are {_KINDS[self.kind]}"
+            raise _of_row(sample, reason, "data.mixed_kinds")
+        self.kind = kind
 
-    def _note(self, bad: Bad) -> None:
+    def _add(self, row: Encoded, table: RowTable, writer: Writer) -> None:
+        self._learns = self._learns or any(1 in one.mask for one in row.sequences)
+        if row.open_ended and _OPEN_ENDED not in self.warnings:
+            self.warnings.append(_OPEN_ENDED)
+        pieces = self.rule.apply(row)
+        for piece in pieces:
+            for ids, mask in piece:
+                writer.add(ids, mask)
+        table.add(row, [max(len(ids) for ids, _ in piece) for piece in pieces])
+
+    def note(self, bad: Bad) -> None:
+        """Remember a bad row, and count it."""
         self.bad_count += 1
-        if len(self.bad) < MAX_LISTED:
-            self.bad.append(bad)
+        self.bad.append(bad)
+        if len(self.bad) > 10 * MAX_LISTED:
+            self._sort_bad()
 
     def refuse_bad(self) -> None:
         """Raises DataError if any row was bad."""
         if self.bad_count:
+            self._sort_bad()
             raise bad_rows(self.bad, self.bad_count)
 
-    def _sides(self, trained: int) -> tuple[list[int], list[int], dict[str, int]]:
-        """Row numbers for training and evaluation, and how many were left out of training as they stand in both."""
-        data = self.spec.data
-        if self.eval_file:
-            evaluation = list(range(trained, len(self.rows)))
-            seen = {self.rows[row].content for row in evaluation}
-            train = [row for row in range(trained) if self.rows[row].content not in seen]
-            return train, evaluation, {"in_eval": trained - len(train)}
-        count = split.wanted_rows(data.eval, trained)
-        contents = [row.content for row in self.rows]
-        held = (
-            set(split.hold_out(contents, [row.group for row in self.rows], count, data.split_seed)) if count else set()
-        )
-        if count and not held:
-            raise DataError(
-                "no rows can be held out: all of them are equal, or of one group",
-                hint="name a file of held-out rows: llamahome --batch train start SPEC --set data.eval=FILE",
-            )
-        return [row for row in range(trained) if row not in held], sorted(held), {"in_eval": 0}
+    def _sort_bad(self) -> None:
+        """Keep the first ones: what reading finds and what encoding finds come in no one order."""
+        order = {str(path): at for at, path in enumerate(self.files)}
+        self.bad = sorted(self.bad, key=lambda bad: (order.get(bad.file, 0), bad.line))[:MAX_LISTED]
 
-    def _warn(self, dropped: Mapping[str, int]) -> None:
+    def _weights(self) -> dict[str, float]:
+        """How often the rows of each training file count; a file of two entries counts with the first."""
+        data = self.spec.data
+        found: dict[str, float] = {}
+        for at, entry in enumerate(data.train):
+            for path in expand([entry], Path("/")):
+                found.setdefault(str(path), data.weights[at] if data.weights else 1.0)
+        return found
+
+    def _tell(self, rows: int) -> None:
+        if self.progress:
+            self.progress(self._read, self._total, rows)
+
+    def _warn(self, dropped: Mapping[str, int], cut: int) -> None:
         if dropped["long"]:
             self.warnings.append(f"{dropped['long']} rows are too long and left out")
+        if cut:
+            how = "split into pieces" if self.rule.long == "split" else "cut"
+            self.warnings.append(f"{cut} rows are longer than {self.rule.limit} tokens and {how}")
         if dropped["untrained"]:
             self.warnings.append(f"{dropped['untrained']} rows have nothing to learn within their length")
         if dropped["in_eval"]:
             self.warnings.append(f"{dropped['in_eval']} rows also stand in the eval file and are not trained on")
 
 
-def _tell(progress: Callable[[int, int], None], before: int, total: int, at: int) -> None:
-    progress(before + at, total)
+def _characters(sample: Sample) -> int:
+    """About how much text there is in a sample."""
+    if isinstance(sample, Text):
+        return len(sample.text)
+    return sum(len(str(one.get("content") or "")) for chat in chats_of(sample) for one in chat.messages)
+
+
+def _of_row(sample: Sample, reason: str, code: str) -> DataError:
+    bad = Bad(sample.file, sample.line, "", reason)
+    return DataError(
+        str(bad),
+        code=code,
+        hint="see which format does what: llamahome --batch data formats",
+        data={"bad": [bad.as_dict()], "bad_count": 1},
+    )
 
 
 def _nothing_learned(spec: Spec) -> DataError:

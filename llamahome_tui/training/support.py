@@ -11,7 +11,6 @@ from llamahome_tui.errors import DataError
 LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "model.quantization": (("none",), "this version trains on unquantised weights"),
     "model.trust_remote_code": (("",), "this version runs no code from model repositories"),
-    "data.weights": (([],), "this version takes every row once in an epoch"),
     "method.kind": (("sft",), "this version trains sft"),
     "method.loss": (("sigmoid",), "it is for preference training, which this version does not do"),
     "method.beta": ((0.1,), "it is for preference training, which this version does not do"),
@@ -21,7 +20,6 @@ LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "training.kernels": (("auto", "none"), "this version brings no kernels of its own"),
     "training.compile": ((False,), "this version does not compile"),
     "training.neftune": ((0,), "this version adds no noise"),
-    "training.max_workers": (("auto",), "this version prepares data in the run's own process"),
     "checkpoint.mirror": (("",), "this version keeps checkpoints in the run's folder"),
     "launch.target": (("local",), "this version trains on this machine"),
     "launch.strategy": (("auto", "single"), "this version trains on one device"),

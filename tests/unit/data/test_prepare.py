@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -267,22 +269,23 @@ def test_the_cache_gives_the_same_and_follows_what_goes_in(made: Prepare, tmp_pa
     assert made(rows(20), "data.eval=4", "training.seed=7", "name=other", cache=cache).cached
 
 
-@pytest.mark.parametrize("harm", ["ids", "facts", "missing", "flip"])
+@pytest.mark.parametrize("harm", ["ids", "facts", "missing", "flip", "starts"])
 def test_a_harmed_cache_is_made_again(made: Prepare, tmp_path: Path, harm: str) -> None:
     cache = tmp_path / "prepared"
     first = made(rows(20), cache=cache)
     was = list(first.train)
     folder = cache / first.key
     if harm == "ids":
-        os.truncate(folder / "ids.npy", 200)
+        os.truncate(folder / "ids.bin", 200)
     elif harm == "facts":
         (folder / "facts.json").write_text("{")
     elif harm == "missing":
-        (folder / "mask.npy").unlink()
+        (folder / "mask.bin").unlink()
     else:
-        raw = bytearray((folder / "ids.npy").read_bytes())
+        path = folder / ("ids.bin" if harm == "flip" else "starts.npy")
+        raw = bytearray(path.read_bytes())
         raw[-1] ^= 1
-        (folder / "ids.npy").write_bytes(raw)
+        path.write_bytes(raw)
     again = made(rows(20), cache=cache)
     assert not again.cached
     assert list(again.train) == was
@@ -298,21 +301,23 @@ def test_a_cache_that_cannot_be_written_is_a_warning(made: Prepare, tmp_path: Pa
 
 def test_left_overs_of_killed_writers_are_swept(made: Prepare, tmp_path: Path) -> None:
     cache = tmp_path / "prepared"
-    for name, age in ((".old.1.tmp", 2 * 24 * 3600), (".new.2.tmp", 0)):
+    for name, age in ((".old.1.tmp", 2 * 24 * 3600), (".dead.2.tmp", 0), (".held.3.tmp", 2 * 24 * 3600), (".a.new", 0)):
         (cache / name).mkdir(parents=True)
         os.utime(cache / name, (time.time() - age,) * 2)
-    made(rows(20), cache=cache)
-    assert not (cache / ".old.1.tmp").exists()
-    assert (cache / ".new.2.tmp").exists()
+    held = os.open(cache / ".held.3.tmp", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    found = made(rows(20), cache=cache)
+    assert {path.name for path in cache.iterdir()} == {".held.3.tmp", ".a.new", found.key}
+    os.close(held)
 
 
 def test_progress_and_the_date(tmp_path: Path) -> None:
     model = templates.write_tokenizer(tmp_path / "m", "bytes", "{{ strftime_now('%Y') }}" + templates.CHATML)
     path = write(tmp_path / "train.jsonl", rows(20))
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, ...]] = []
     at = datetime(2024, 2, 3, tzinfo=UTC)
-    found = prepare(spec(tmp_path), model, tmp_path / "c", lambda done, total: told.append((done, total)), now=at)
-    assert told[-1] == (path.stat().st_size, path.stat().st_size)
+    found = prepare(spec(tmp_path), model, tmp_path / "c", lambda *figures: told.append(figures), now=at)
+    assert told[-1] == (path.stat().st_size, path.stat().st_size, 20)
     assert text(model, found.train[0].ids).startswith("2024")
     assert prepare(spec(tmp_path), model, tmp_path / "c", now=at).cached
     assert not prepare(spec(tmp_path), model, tmp_path / "c", now=at.replace(day=4)).cached
@@ -324,6 +329,157 @@ def test_tool_calls_are_not_dropped_silently(tmp_path: Path, model: Path) -> Non
     write(tmp_path / "train.jsonl", [{"messages": talk}])
     with pytest.raises(DataError, match="leaves tool calls out"):
         preflight(spec(tmp_path), model)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_bytes_are_the_same_for_any_number_of_workers(made: Prepare, tmp_path: Path) -> None:
+    values = [
+        *rows(900),
+        *[{"prompt": f"long {number}", "completion": "word " * 100} for number in range(9)],
+        *rows(300),
+    ]
+    stores = []
+    for workers in (1, 2, 3, 0):
+        cache = tmp_path / f"cache-{workers}"
+        found = made(values, f"training.max_workers={workers}", "data.max_length=64", "data.long=split", cache=cache)
+        stores.append(contents(cache / found.key))
+    assert len(stores[0]) > 5
+    assert stores[0] == stores[1] == stores[2] == stores[3]
+
+
+def test_what_progress_raises_stops_it_and_leaves_nothing(made: Prepare, tmp_path: Path) -> None:
+    def stop(done: int, total: int, rows: int) -> None:
+        if rows >= 512:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(rows(3000), "training.max_workers=2", cache=tmp_path / "cache", progress=stop)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""
+
+
+def weigh(folder: Path, weights: str, *overrides: str) -> Spec:
+    text = f'[model]\nid = "demo"\n[data]\ntrain = ["a.jsonl", "b*.jsonl"]\nweights = {weights}\n'
+    return read_spec(text, source="s.toml", folder=folder, environ={}, overrides=overrides)
+
+
+def test_weights_repeat_rows_of_an_entry_and_never_held_out_ones(tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "a.jsonl", rows(40))
+    write(tmp_path / "b1.jsonl", rows(20, 100))
+    write(tmp_path / "b2.jsonl", rows(20, 200))
+    plain = prepare(weigh(tmp_path, "[1, 1]", "data.eval=8"), model, None)
+    assert (len(plain.train), len(plain.eval)) == (72, 8)
+    found = prepare(weigh(tmp_path, "[2.5, 0.25]", "data.eval=8"), model, None)
+    assert list(found.eval) == list(plain.eval)
+    held = {tuple(example.ids) for example in found.eval}
+    counts: dict[str, int] = {}
+    for example in found.train:
+        assert tuple(example.ids) not in held
+        asked = text(model, example.ids).split("say ")[1].split("<")[0]
+        counts[asked] = counts.get(asked, 0) + 1
+    of_a = [count for asked, count in counts.items() if int(asked) < 100]
+    of_b = [count for asked, count in counts.items() if int(asked) >= 100]
+    trained_a = sum(1 for example in plain.train if int(text(model, example.ids).split("say ")[1].split("<")[0]) < 100)
+    assert (sorted(set(of_a)), set(of_b)) == ([2, 3], {1})
+    assert sum(of_a) == 2 * trained_a + round(trained_a / 2)
+    assert sum(of_b) == round((72 - trained_a) / 4)
+    assert found.key != plain.key
+    write(tmp_path / "a.jsonl", rows(40)[::-1])  # the same rows are taken in whatever order they stand
+    again = prepare(weigh(tmp_path, "[2.5, 0.25]", "data.eval=8"), model, None)
+    assert sorted(example.ids for example in again.train) == sorted(example.ids for example in found.train)
+
+
+def preferred(count: int, chosen: str = "hello world how") -> list[dict[str, Any]]:
+    return [{"prompt": f"say {number}", "chosen": chosen, "rejected": "no"} for number in range(count)]
+
+
+@pytest.mark.parametrize("step", [preflight, lambda spec, model: prepare(spec, model, None)])
+def test_rows_of_the_wrong_kind_are_refused_by_name(tmp_path: Path, model: Path, step: Any) -> None:
+    write(tmp_path / "train.jsonl", preferred(3))
+    with pytest.raises(DataError, match=r"preference pairs, and method\.kind = sft trains on answers") as error:
+        step(spec(tmp_path), model)
+    assert (error.value.error_code, error.value.data["bad"][0]["line"]) == ("data.wrong_kind", 1)
+    labelled = [{"prompt": "a", "completion": "b", "label": True}]
+    write(tmp_path / "train.jsonl", labelled)
+    with pytest.raises(DataError, match="labelled answers"):
+        step(spec(tmp_path), model)
+    write(tmp_path / "train.jsonl", preferred(3))
+    write(tmp_path / "held.jsonl", labelled)
+    with pytest.raises(DataError, match=r"labelled answers, and method\.kind = dpo trains on preference pairs"):
+        step(of_method(spec(tmp_path, "data.eval=held.jsonl"), "dpo"), model)
+
+
+def of_method(given: Spec, kind: str) -> Spec:
+    return replace(given, method=replace(given.method, kind=kind))
+
+
+def test_pairs_keep_both_answers(made: Prepare, tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "train.jsonl", [*preferred(20), *preferred(1, "word " * 120)])
+    limit = ("data.eval=4", "data.max_length=64")
+    for where in (None, tmp_path / "cache"):
+        found = prepare(of_method(spec(tmp_path, *limit, "data.long=drop"), "dpo"), model, where)
+        assert (found.kind, len(found.train), len(found.eval), found.dropped["long"]) == ("pairs", 16, 4, 1)
+        for side in (found.train, found.eval):
+            for at, (tokens, trained) in enumerate(zip(side.lengths, side.trained, strict=True)):
+                chosen, rejected = side.sequences(at)
+                assert "hello world how<|im_end|>" in text(model, chosen.ids)
+                assert "\nno<|im_end|>" in text(model, rejected.ids)
+                assert tokens == len(chosen.ids) + len(rejected.ids)
+                assert trained == sum(chosen.mask) + sum(rejected.mask)
+                assert side[at] == chosen
+    cut = prepare(of_method(spec(tmp_path, *limit, "data.long=truncate"), "dpo"), model, None)
+    assert (len(cut.train), cut.max_length) == (17, 64)
+    assert max(len(one.ids) for at in range(17) for one in cut.train.sequences(at)) == 64
+    with pytest.raises(DataError, match=r"train\.jsonl:21: the pair is longer than 64 tokens") as error:
+        prepare(of_method(spec(tmp_path, *limit, "data.long=split"), "dpo"), model, None)
+    assert error.value.error_code == "data.split_pairs"
+
+
+def test_labels_keep_their_verdicts(tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "train.jsonl", [row | {"label": at % 3 == 0} for at, row in enumerate(rows(30))])
+    found = prepare(of_method(spec(tmp_path, "data.eval=5"), "kto"), model, None)
+    assert (found.kind, len(found.train), len(found.eval)) == ("labels", 25, 5)
+    for side in (found.train, found.eval):
+        for example, good in zip(side, side.good, strict=True):
+            assert good == (int(text(model, example.ids).split("say ")[1].split("<")[0]) % 3 == 0)
+
+
+def test_running_text_is_learned_in_full(tmp_path: Path, model: Path) -> None:
+    write(
+        tmp_path / "train.jsonl",
+        [{"text": f"it is fine {number} thanks to the word café 日本 and thanks"} for number in range(9)],
+    )
+    found = prepare(spec(tmp_path, "data.eval=0"), model, None)
+    for example in found.train:
+        assert text(model, example.ids).endswith("thanks</s>")
+        assert example.mask == [0] + [1] * (len(example.ids) - 1)
+    pieces = prepare(spec(tmp_path, "data.eval=0", "data.max_length=8", "data.long=split"), model, None)
+    assert pieces.train.lengths.tolist() == [8] * 18  # and the last token alone would teach nothing
+    assert pieces.warnings == ("9 rows are longer than 8 tokens and split into pieces",)
+
+
+def test_an_eval_file_in_the_glob_is_not_trained_on(tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "a.jsonl", rows(10))
+    write(tmp_path / "b.jsonl", rows(3, 100))
+    found = prepare(spec(tmp_path, "data.eval=b.jsonl", train="*.jsonl"), model, None)
+    assert (len(found.train), len(found.eval)) == (10, 3)
+    with pytest.raises(DataError, match=r"is the only file of data\.train"):
+        prepare(spec(tmp_path, "data.eval=b.jsonl", train="b*.jsonl"), model, None)
+
+
+def test_the_first_bad_rows_are_named_whoever_finds_them(tmp_path: Path) -> None:
+    model = templates.write_tokenizer(tmp_path / "m", "bytes", templates.LLAMA2)
+    refused = {
+        "messages": [{"role": "system", "content": "a"}, *({"role": r, "content": "b"} for r in ("user", "assistant"))]
+    }
+    write(tmp_path / "train.jsonl", [refused, {"messages": 1}] * 700)
+    for workers in (1, 2):
+        with pytest.raises(DataError, match="and 1399 more") as error:
+            prepare(spec(tmp_path, f"training.max_workers={workers}"), model, None)
+        assert [bad["line"] for bad in error.value.data["bad"]] == list(range(1, 101))
 
 
 def test_the_demo(model: Path) -> None:
