@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,7 @@ from llamahome_tui.data.near import Ints, Sketches, messages_of, words
 from llamahome_tui.data.pool import Pool
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.tokens import context_of
-from llamahome_tui.training.auto import CPU_MICRO_TOKENS, Micro
+from llamahome_tui.training.auto import CALL_TOKENS, CPU_MICRO_TOKENS, Micro
 from llamahome_tui.training.layout import padding_share
 
 if TYPE_CHECKING:
@@ -224,7 +224,8 @@ def stats(
     with Pool(Encoding(model_dir, data, now), workers) as pool:
         for encoded in pool.encode(reading.batches()):
             reading.take(encoded)
-    micro = Micro("tokens", CPU_MICRO_TOKENS) if batch_size == "auto" else Micro("rows", batch_size)
+    micro = Micro("rows", batch_size) if isinstance(batch_size, int) else Micro("tokens", CPU_MICRO_TOKENS)
+    micro = replace(micro, call=CALL_TOKENS["cpu"])
     return reading.counted(global_batch, micro, seed)
 
 
@@ -296,8 +297,8 @@ class _Reading:
     lost: array[int] = field(default_factory=lambda: array("q"))
     sequences: array[int] = field(default_factory=lambda: array("q"))  # tokens of each sequence; a pair has two
     per_row: array[int] = field(default_factory=lambda: array("B"))
-    contents: list[bytes] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
+    contents: bytearray = field(default_factory=bytearray)
+    groups: array[int] = field(default_factory=lambda: array("Q"))
     messages: Counter[str] = field(default_factory=Counter)
     bad: list[Bad] = field(default_factory=list)
     bad_count: int = 0
@@ -352,8 +353,8 @@ class _Reading:
             self.lost.append(sum(sequence.mask[cut:].count(1) for sequence in one.sequences) if cut else 0)
             self.sequences.extend(lengths)
             self.per_row.append(len(lengths))
-            self.contents.append(one.content)
-            self.groups.append(one.group)
+            self.contents += one.content
+            self.groups.append(split.group_hash(one.group))
             self.open_ended = self.open_ended or one.open_ended
         self.progress(self.done, self.total)
 
@@ -430,46 +431,50 @@ class _Reading:
         """Row numbers that are trained on and held out: of the eval file, or as the split would choose them."""
         rows = self.trained_rows
         if self.held_file:
-            return np.arange(rows), np.arange(rows, len(self.contents))
+            return np.arange(rows), np.arange(rows, len(self.line))
         setting = self.data.eval
         count = split.wanted_rows(setting, rows) if rows and setting else 0
-        held = split.hold_out(self.contents, self.groups, count, self.data.split_seed) if count else []
-        return np.setdiff1d(np.arange(rows), held), np.asarray(held, dtype=np.int64)
+        if not count:
+            return np.arange(rows), np.zeros(0, dtype=np.int64)
+        groups = np.frombuffer(self.groups, dtype=np.uint64) if self.data.group else None
+        held = split.hold_out(split.hashes_of(self.contents), groups, count, self.data.split_seed)
+        return np.setdiff1d(np.arange(rows), held), held
 
     def _twins(self, rows: Ints) -> Twins:
         """Rows with an earlier one that says the same."""
-        seen: dict[bytes, int] = {}
-        exact: list[tuple[int, int]] = []
-        first: list[int] = []
-        for row in rows.tolist():
-            twin = seen.setdefault(self.contents[row], row)
-            if twin == row:
-                first.append(row)
-            else:
-                exact.append((row, twin))
-        near = self.sketches.near(self._compared(first))
-        return self._found(exact, near, len(rows), int((rows < len(self.sketches)).sum()))
+        first = self._first()
+        exact = rows[first[rows] != rows]
+        near = self.sketches.near(self._compared(rows[first[rows] == rows]))
+        return self._found(exact, first[exact], near, int((rows < len(self.sketches)).sum()))
 
     def _overlap(self, train: Ints, held: Ints) -> Overlap:
         if not len(held):
             return Overlap()
-        seen: dict[bytes, int] = {}
-        for row in train.tolist():
-            seen.setdefault(self.contents[row], row)
-        exact = [(row, seen[self.contents[row]]) for row in held.tolist() if self.contents[row] in seen]
-        others = np.setdiff1d(held, [row for row, _ in exact])
-        near = self.sketches.near(self._compared(others), self._compared(list(seen.values())))
+        first = self._first()
+        twins = dict(zip(first[train[::-1]].tolist(), train[::-1].tolist(), strict=True))  # the earliest stays
+        also = np.isin(first[held], first[train])
+        exact = held[also]
+        twin = np.asarray([twins[row] for row in first[exact].tolist()], dtype=np.int64)
+        once = train[np.unique(first[train], return_index=True)[1]]
+        near = self.sketches.near(self._compared(held[~also]), self._compared(np.sort(once)))
         compared = int((held < len(self.sketches)).sum())
-        return Overlap("file" if self.held_file else "split", len(held), self._found(exact, near, len(held), compared))
+        found = self._found(exact, twin, near, compared)
+        return Overlap("file" if self.held_file else "split", len(held), found)
 
-    def _compared(self, rows: Sequence[int] | Ints) -> Ints:
-        chosen = np.asarray(rows, dtype=np.int64)
-        return chosen[chosen < len(self.sketches)]
+    def _first(self) -> Ints:
+        """For each row the number of the first one that is equal to it."""
+        _, first, same = np.unique(
+            split.classes(split.hashes_of(self.contents)), return_index=True, return_inverse=True
+        )
+        found: Ints = first[same]
+        return found
 
-    def _found(
-        self, exact: list[tuple[int, int]], near: list[tuple[int, int, float]], rows: int, compared: int
-    ) -> Twins:
-        shown = [*((*pair, 1.0) for pair in exact[:_EXAMPLES]), *near[:_EXAMPLES]]
+    def _compared(self, rows: Ints) -> Ints:
+        return rows[rows < len(self.sketches)]
+
+    def _found(self, exact: Ints, twins: Ints, near: list[tuple[int, int, float]], compared: int) -> Twins:
+        equal = zip(exact[:_EXAMPLES].tolist(), twins[:_EXAMPLES].tolist(), strict=True)
+        shown = [*((row, twin, 1.0) for row, twin in equal), *near[:_EXAMPLES]]
         examples = tuple(Twin(self._place(row), self._place(twin), likeness) for row, twin, likeness in shown)
         return Twins(len(exact), len(near), compared, examples)
 
