@@ -5,5 +5,5 @@ from __future__ import annotations
 MAX_ROW_BYTES = 16 << 20
 MAX_DEPTH = 64  # of lists and objects in one another
 CHUNK = 1 << 20  # bytes asked of a file at a time
-MAX_UNPACKED_TIMES = 500  # a compressed file that grows by more than this, past the first GiB, is a bomb
-UNPACKED_ALLOWANCE = 1 << 30
+MAX_UNPACKED_TIMES = 500  # a compressed file that grows by more than this, past the allowance, is a bomb
+UNPACKED_ALLOWANCE = 256 << 20
