@@ -33,6 +33,16 @@ class RowTable:
     def __len__(self) -> int:
         return len(self._lines)
 
+    @property
+    def contents(self) -> Hashes:
+        """The hash of each row's text."""
+        return hashes_of(self._contents)
+
+    @property
+    def lengths(self) -> Numbers:
+        """Tokens of each row as it was read; of a pair its longer side counts."""
+        return np.frombuffer(self._lengths, np.uint32).astype(np.int64) if self._lengths else np.zeros(0, np.int64)
+
     def add(self, row: Encoded, pieces: Sequence[int]) -> None:
         """One more row, and the tokens of what is kept of it."""
         if not self._files or self._files[-1] != row.file:

@@ -13,8 +13,11 @@ import pytest
 from llamahome_tui.data.check import samples
 from llamahome_tui.data.encode import Encoded, Encoding
 from llamahome_tui.data.pool import Pool
+from llamahome_tui.data.prepare import prepare
 from llamahome_tui.data.stats import Bin, histogram, stats
+from llamahome_tui.errors import DataError
 from llamahome_tui.training.shape import Data
+from llamahome_tui.training.spec import make_spec
 from tests.unit.data import templates
 
 SAID = templates.TEXT.split()
@@ -57,8 +60,6 @@ def test_counts_are_those_of_the_tokens(tmp_path: Path, model: Path, long: str) 
     assert found.long_rows == (lengths > 96).sum() > 0
     assert found.lost_trained_tokens == sum(one.mask[96:].count(1) for one in sequences)
     assert found.untrained_rows == sum(not one.mask[:96].count(1) for one in sequences)
-    kept = {"drop": lengths[lengths <= 96].sum(), "truncate": np.minimum(lengths, 96).sum(), "split": lengths.sum()}
-    assert found.tokens_per_epoch == kept[long]
     assert (found.lengths.min, found.lengths.max) == (lengths.min(), lengths.max())
     assert found.lengths.p50 == sorted(lengths)[149]
     assert sum(one.rows for one in found.lengths.histogram) == 300
@@ -67,6 +68,21 @@ def test_counts_are_those_of_the_tokens(tmp_path: Path, model: Path, long: str) 
     assert found.padding["packed"] <= found.padding["sorted"] <= found.padding["plain"] < 1
     assert found.messages == {"user": 300, "assistant": 300}
     assert found.format == "messages"
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"long": "truncate"}, {"long": "split"}, {"weights": [2.5, 0.5]}, {"eval": "b.jsonl"}]
+)
+def test_tokens_of_an_epoch_are_those_that_are_prepared(tmp_path: Path, model: Path, more: dict[str, object]) -> None:
+    draw = random.Random(4)
+    for name in "ab":
+        write(tmp_path / f"{name}.jsonl", [chat(draw) for _ in range(200)])
+    named = {"train": ["a.jsonl", "b.jsonl"], "max_length": 96, "long": "drop"} | more
+    document = {"model": {"id": str(model)}, "data": named}
+    spec = make_spec(document, source="s", folder=tmp_path, environ={})
+    found = stats(spec.data, model)
+    prepared = prepare(spec, model, None)
+    assert found.tokens_per_epoch == prepared.train.tokens > 0
 
 
 def test_duplicates_exact_and_near_with_their_places(tmp_path: Path, model: Path) -> None:
@@ -113,6 +129,15 @@ def test_bad_rows_are_told_and_counted_nowhere_else(tmp_path: Path, model: Path)
     assert (found.rows, found.bad_count) == (148, 2)
     assert [one.line for one in found.bad] == [4, 141]
     assert found.longest[0].place.line not in (4, 141)
+
+
+def test_where_nothing_can_be_held_out_it_says_so(tmp_path: Path, model: Path) -> None:
+    rows = [{"prompt": "what is it", "completion": "it is fine"}] * 10
+    found = stats(Data(train=(write(tmp_path / "a.jsonl", rows),)), model)
+    assert (found.rows, found.duplicates.exact, found.overlap.against) == (10, 9, "none")
+    assert "no rows can be held out" in found.warnings[0]
+    with pytest.raises(DataError, match="context of 512"):
+        stats(Data(train=(str(tmp_path / "a.jsonl"),), max_length=4096), model)
 
 
 def test_a_file_with_nothing_in_it_is_numbers_all_the_same(tmp_path: Path, model: Path) -> None:
