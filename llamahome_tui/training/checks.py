@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from llamahome_tui.errors import ConfigError, LlamaHomeError, ModelError, ResourceError
 from llamahome_tui.training.shape import Spec
-from llamahome_tui.training.support import refuse_format
 
 if TYPE_CHECKING:
     from llamahome_tui.context import Context
@@ -44,7 +43,7 @@ def check(context: Context, spec: Spec) -> Spec:
     has_libraries(python_of(context, spec))
     located = locate_model(context, spec, store)
     devices.claim(plain_devices(spec), "train", context.environ)
-    refuse_format(preflight(spec, located.path).format)
+    preflight(spec, located.path)
     has_room(context, spec, located)
     return pinned(spec, located)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llamahome_tui.errors import DataError
-
 # key -> the values that work, and why no others do. A key that is not here works with every value of its type.
 LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "model.quantization": (("none",), "this version trains on unquantised weights"),
@@ -41,23 +39,6 @@ def limits(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     if many:
         found.append(("launch.devices", "this version trains on one device; set it to 1, to [0], or leave it out"))
     return found
-
-
-# format of the data -> what its rows are, where no method of this version learns from them
-UNTRAINED = {
-    "preference": "preference pairs (a chosen answer and a rejected one)",
-    "labels": "answers with a label (good or not)",
-}
-
-
-def refuse_format(format: str) -> None:
-    """Raises DataError for rows that this version cannot learn from; taking one of their answers would mislead."""
-    if format in UNTRAINED:
-        raise DataError(
-            f"data.train: the rows are {UNTRAINED[format]}, and this version trains on what is to be answered (sft)",
-            code="data.untrained_format",
-            hint="see which formats there are: llamahome --batch data formats",
-        )
 
 
 def _shown(allowed: tuple[Any, ...]) -> str:

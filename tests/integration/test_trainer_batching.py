@@ -166,9 +166,9 @@ import llamahome_tui.training.trainer.recipe as recipe
 real = recipe.data_progress
 def slow(child):
     told = real(child)
-    def progress(done, total):
+    def progress(*given):
         time.sleep(0.3)
-        told(done, total)
+        told(*given)
     return progress
 recipe.data_progress = slow
 recipe.ALIVE_S = 0.0
@@ -182,7 +182,7 @@ def test_asked_to_leave_while_data_are_prepared_it_leaves_nothing(bench: Bench, 
     before = sorted(bench.places.prepared.iterdir()) if bench.places.prepared.is_dir() else []
     trainer = bench.train(run, before=SLOW)
     limit = time.monotonic() + 30
-    while not any("done" in e for e in of(list(read(run.events_path)), "phase")):
+    while not any(e.get("rows") for e in of(list(read(run.events_path)), "phase")):
         assert trainer.forge.poll(trainer) is None and time.monotonic() < limit, run.out_path.read_text()
         time.sleep(0.01)
     control.drop(run, word)
@@ -193,7 +193,7 @@ def test_asked_to_leave_while_data_are_prepared_it_leaves_nothing(bench: Bench, 
     assert events[-1]["reason"] == ("stopped" if word == "stop" else "paused") and events[-1]["step"] == 0
     assert [(e["op"], e["outcome"]) for e in of(events, "control")] == [(word, "applied")]
     told = [e for e in of(events, "phase") if "done" in e]
-    assert all(0 <= e["done"] <= e["total"] for e in told)
+    assert all(0 <= e["done"] <= e["total"] and 0 <= e["rows"] < 6000 for e in told)
     assert (sorted(bench.places.prepared.iterdir()) if bench.places.prepared.is_dir() else []) == before
     control.drop(run, "resume")
     assert bench.finish(run)[-1]["reason"] == "completed"

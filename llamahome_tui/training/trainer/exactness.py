@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
 SECTIONS = ("model", "data", "method", "lora", "training")  # of a spec: what moves losses and weights
+STILL = ("log_every", "max_workers")  # keys of these that move neither
 
 
 def surroundings(device: Any) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     keys = []
     for section in SECTIONS:
         old, new = before.get(section) or {}, now.get(section) or {}
-        keys += [f"{section}.{k}" for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k != "log_every"]
+        keys += [f"{section}.{k}" for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in STILL]
     return keys
 
 

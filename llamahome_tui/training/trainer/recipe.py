@@ -27,7 +27,7 @@ from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.spec import SCHEMA, Spec
-from llamahome_tui.training.support import limits, refuse_format
+from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
 from llamahome_tui.training.trainer.batches import Batching, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
@@ -73,7 +73,6 @@ def train(child: Child, places: Places) -> int:
         data = prepare(spec, located.path, places.prepared, data_progress(child), now=created_at(child))
     except Leaving as asked:
         return child.end(asked.reason, step=resumed.step if resumed else 0)
-    refuse_format(data.format)
     if (most := cap.of_environ(os.environ)) is not None:
         cap.enforce(places.cache, most, keep=[places.prepared / data.key])
     for said in data.warnings:

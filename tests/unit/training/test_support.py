@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from llamahome_tui.data.formats import FORMATS
-from llamahome_tui.errors import DataError
-from llamahome_tui.training.support import LIMITS, UNTRAINED, limits, refuse_format
+from llamahome_tui.training.support import LIMITS, limits
 
 
-def test_rows_of_two_answers_or_a_verdict_are_refused_and_all_others_are_not() -> None:
-    for name in FORMATS:
-        if name in UNTRAINED:
-            with pytest.raises(DataError) as found:
-                refuse_format(name)
-            assert found.value.exit == 3 and found.value.error_code == "data.untrained_format"
-            assert "data formats" in found.value.hint
-        else:
-            refuse_format(name)
-    assert set(UNTRAINED) == {"preference", "labels"}
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("data.batching", "packed"), ("data.weights", [2.0, 0.5]), ("training.max_workers", 4), ("data.format", "text")],
+)
+def test_what_preparation_and_batching_do_is_taken(key: str, value: object) -> None:
+    assert key not in LIMITS and not limits({key: value})
 
 
-def test_every_way_to_batch_is_taken() -> None:
-    assert "data.batching" not in LIMITS
-    assert not limits({"data.batching": "packed"})
-    assert limits({"method.kind": "pretrain"})
+@pytest.mark.parametrize("kind", ["pretrain", "dpo", "kto"])
+def test_other_methods_are_refused_with_the_way_out(kind: str) -> None:
+    assert limits({"method.kind": kind}) == [
+        ("method.kind", 'this version trains sft; set it to "sft" or leave it out')
+    ]
