@@ -1,25 +1,27 @@
-"""Checking data files before anything heavy starts: every row is read and must be a chat; no model, no tokenizer."""
+"""Checking data files before anything heavy starts: every row is read and must be a sample; no model, no tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from llamahome_tui.data.formats import RowError, detect, to_sample, unknown_format
-from llamahome_tui.data.rows import Bad, Read, Row, read_rows
+from llamahome_tui.data.formats import RowError, most_voted, shape_of, to_sample, unknown_format
+from llamahome_tui.data.rows import Bad, Row, read_rows
 from llamahome_tui.data.samples import Sample
 from llamahome_tui.errors import DataError
 
 MAX_LISTED = 100  # bad rows that are named; the rest is counted
-_LOOKED_AT = 50
+_LOOKED_AT = 50  # rows that a file's format is told from,
+_LOOKED_BYTES = 32 << 20  # and no more than these
+_APART = "give each format a file of its own, or name one in data.format"
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a look at every row found. `bad` names the first 100 of `bad_count`."""
+    """What a look at every row found. `bad` names the first 100 of `bad_count`; `format` all formats, comma between."""
 
     rows: int
     format: str
@@ -42,54 +44,77 @@ class Validation:
 
 
 def validate(
-    paths: Sequence[Path], format: str = "auto", columns: Mapping[str, str] | None = None, group: str = ""
+    paths: Sequence[Path],
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    group: str = "",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Validation:
-    """Read every row of every file as a sample. Never raises for what stands in a file: it is in `bad`."""
+    """Read every row of every file as a sample. Never raises for what stands in a file: it is in `bad`.
+
+    `progress` is told bytes done and bytes in all; what it raises ends the reading and passes through.
+    """
     rows = 0
-    found = ""
+    found: dict[str, None] = {}
     bad: list[Bad] = []
     count = 0
-    for path in paths:
-        here = 0
-        for read, known in samples(path, format, columns or {}, group):
-            found = found or known
+    sizes = [_size(path) for path in paths]
+    for number, path in enumerate(paths):
+        on_bytes = _told(progress, sum(sizes[:number]), sum(sizes)) if progress else None
+        for read, known in samples(path, format, columns or {}, group, on_bytes):
+            if known:
+                found[known] = None
             if isinstance(read, Bad):
                 count += 1
-                bad += [read] if len(bad) < MAX_LISTED else []
+                if len(bad) < MAX_LISTED:
+                    bad.append(read)
             else:
-                here += 1
-        rows += here
-    return Validation(rows, found, tuple(bad), count)
+                rows += 1
+    return Validation(rows, ", ".join(found), tuple(bad), count)
 
 
 def samples(
-    path: Path, format: str, columns: Mapping[str, str], group: str = "", on_bytes: Any = None
+    path: Path,
+    format: str,
+    columns: Mapping[str, str],
+    group: str = "",
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Sample | Bad, str]]:
-    """(sample or Bad, format) for each row of a file, in order; a file without rows is one Bad."""
-    reading = read_rows(path, on_bytes)
-    first: list[Read] = list(islice(reading, _LOOKED_AT))
-    good = [read for read in first if isinstance(read, Row)]
-    if not first:
-        yield Bad(str(path), 0, "", "the file is empty"), ""
-        return
-    known = detect(good, columns) if format == "auto" else format
-    if not known:
-        yield from ((read, "") for read in first if isinstance(read, Bad))
-        if good:
-            yield Bad(good[0].file, good[0].line, "", unknown_format(good)), ""
-        return
-    count = 0
-    for read in chain(first, reading):
+    """(sample or Bad, format) for each row of a file, in order; a file without rows is one Bad.
+
+    The format is that of most of the first rows. A row that has the columns of another one is bad, even if it could be
+    read: files are not mixed by intent. Where the spec names a format, only what cannot be read as that is bad.
+    """
+    known = told_format(path, columns) if format == "auto" else format
+    empty = True
+    for read in read_rows(path, on_bytes):
+        empty = False
         if isinstance(read, Bad):
             yield read, known
-            continue
-        count += 1
-        try:
-            yield to_sample(read, known, columns, group), known
-        except RowError as error:
-            yield Bad(read.file, read.line, error.field, error.reason), known
-    if not count and not any(isinstance(read, Bad) for read in first):
-        yield Bad(str(path), 0, "", "the file has no rows"), known
+        elif not known:
+            yield Bad(read.file, read.line, "", unknown_format([read])), ""
+            return
+        else:
+            yield _sample(read, known, columns, group, strict=format == "auto"), known
+    if empty:
+        yield Bad(str(path), 0, "", "the file is empty"), known
+
+
+def told_format(path: Path, columns: Mapping[str, str] | None = None) -> str:
+    """The format of a file by its first rows, "" where none is known. They are read, and not kept."""
+    votes: list[str] = []
+    at = 0
+
+    def note(done: int) -> None:
+        nonlocal at
+        at = done
+
+    for number, read in enumerate(read_rows(path, note), 1):
+        if isinstance(read, Row):
+            votes.append(shape_of(read.value, columns))
+        if number >= _LOOKED_AT or (any(votes) and at > _LOOKED_BYTES):
+            break
+    return most_voted(votes)
 
 
 def bad_rows(bad: Sequence[Bad], count: int) -> DataError:
@@ -97,6 +122,30 @@ def bad_rows(bad: Sequence[Bad], count: int) -> DataError:
     more = f" (and {count - 1} more)" if count > 1 else ""
     return DataError(
         f"{bad[0]}{more}",
-        hint="mend or remove these rows, then llamahome --batch train start SPEC",
+        hint=f"mend or remove them, then: llamahome --batch data validate {shlex.quote(bad[0].file)}",
         data={"bad": [one.as_dict() for one in bad[:MAX_LISTED]], "bad_count": count},
     )
+
+
+def _sample(read: Row, known: str, columns: Mapping[str, str], group: str, *, strict: bool) -> Sample | Bad:
+    try:
+        sample = to_sample(read, known, columns, group)
+    except RowError as error:
+        other = shape_of(read.value, columns)
+        mixed = f": the row is {other}, and the file is {known}" if other not in (known, "", "text") else ""
+        return Bad(read.file, read.line, error.field, error.reason + mixed)
+    # Running text is no other format: a column text may stand beside those of any.
+    if strict and (other := shape_of(read.value, columns)) not in (known, "", "text"):
+        return Bad(read.file, read.line, "", f"is {other}, and the file is {known}: {_APART}")
+    return sample
+
+
+def _told(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
+    return lambda at: progress(before + at, total)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # reading it says why

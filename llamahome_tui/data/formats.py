@@ -15,7 +15,18 @@ from llamahome_tui.data.rows import Row
 from llamahome_tui.data.samples import Sample, Text
 from llamahome_tui.data.turns import LISTS
 
-__all__ = ["FIELDS", "FORMATS", "RULES", "RowError", "Rule", "detect", "shape_of", "to_sample", "unknown_format"]
+__all__ = [
+    "FIELDS",
+    "FORMATS",
+    "RULES",
+    "RowError",
+    "Rule",
+    "detect",
+    "most_voted",
+    "shape_of",
+    "to_sample",
+    "unknown_format",
+]
 
 _LOOKED_AT = 50  # rows that a format is told from
 
@@ -103,8 +114,12 @@ def to_sample(row: Row, format: str, columns: Mapping[str, str] | None = None, g
 
 def detect(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
     """The format that most of the first rows have, or "" where none is known."""
-    votes = [shape_of(row.value, columns) for row in rows[:_LOOKED_AT]]
-    known = [vote for vote in votes if vote]
+    return most_voted([shape_of(row.value, columns) for row in rows[:_LOOKED_AT]])
+
+
+def most_voted(shapes: Sequence[str]) -> str:
+    """The format that stands most often among the shapes of rows, or "" where none does."""
+    known = [shape for shape in shapes if shape]
     return max(FORMATS, key=known.count) if known else ""
 
 

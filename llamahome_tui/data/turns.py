@@ -109,7 +109,7 @@ def in_order(turns: Sequence[Turn], field: str) -> None:
     """
     before = ""
     heads: set[str] = set()
-    answers = False
+    answers = asked = False
     for turn in turns:
         role = turn.role
         if role in ("system", "developer"):
@@ -122,8 +122,11 @@ def in_order(turns: Sequence[Turn], field: str) -> None:
             raise RowError(turn.role_at, "is the answer of a tool, and no assistant message stands before it")
         elif role == "assistant":
             answers = True
+            if not asked:
+                raise RowError(turn.role_at, "is an assistant message, and no user message stands before it")
             if not turn.message.get("tool_calls") and not turn.message["content"].strip():
                 raise RowError(turn.text_at, "is an empty assistant message")
+        asked = asked or role == "user"
         before = role
     if not answers:
         raise RowError(field, "has no assistant message, so there is nothing to learn from it")

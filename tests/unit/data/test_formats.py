@@ -282,6 +282,7 @@ def test_labels() -> None:
         ("text", {"text": 3}, "text", "no text but a number"),
         ("text", {"text": " \n"}, "text", "is empty"),
         ("messages", {"messages": [U, S, A]}, "messages[1].role", "must come first"),
+        ("messages", {"messages": [S, A, U]}, "messages[1].role", "no user message stands before"),
         ("messages", {"messages": [S, S, U, A]}, "messages[1].role", "a second time"),
         ("messages", {"messages": [U, {"role": "tool", "content": "x"}, A]}, "messages[1].role", "no assistant"),
         ("messages", {"messages": [U, A], "images": ["a.png"]}, "images", "only text"),
