@@ -48,7 +48,9 @@ def validate(context: Context, file: Sequence[str], set: Sequence[str] = ()) -> 
     data = _spec(context, file, None, set).data
     held = eval_file(data.eval, data.train, Path("/"))
     paths = [*expand(data.train, Path("/")), *([held] if held else [])]
-    found = yield from told(lambda _: read(paths, data.format, data.columns, data.group), "reading rows")
+    found = yield from told(
+        lambda progress: read(paths, data.format, data.columns, data.group, progress), "reading rows"
+    )
     if found.bad_count:
         error = bad_rows(found.bad, found.bad_count)
         error.data |= found.as_dict()

@@ -19,7 +19,7 @@ import numpy as np
 from llamahome_tui.data.check import MAX_LISTED, samples
 from llamahome_tui.data.encode import Encoded, Encoding
 from llamahome_tui.data.figures import Bin, Lengths, Longest, Overlap, Place, Stats, Twin, Twins, histogram, lengths_of
-from llamahome_tui.data.files import eval_file, expand
+from llamahome_tui.data.files import eval_file, expand, weights_by_file
 from llamahome_tui.data.length import UNLIMITED, LengthRule, most_tokens
 from llamahome_tui.data.near import Ints, Sketches, messages_of, words
 from llamahome_tui.data.pool import Pool
@@ -241,10 +241,8 @@ class _Reading:
 
     def _trained_on(self, train: Ints) -> Ints:
         """The numbers of the pieces of one epoch."""
-        weights: dict[str, float] = {}
-        for entry, weight in zip(self.data.train, self.data.weights, strict=False):
-            for path in expand([entry], Path("/")):
-                weights.setdefault(str(path), weight)
+        counted = weights_by_file(self.data.train, self.data.weights, Path("/"))
+        weights = {str(path): weight for path, weight in counted.items()}
         return self.table.pieces(self.table.weighted(self.table.kept(train), weights, self.data.split_seed))
 
     def _duplicates(self, rows: Ints) -> Twins:
