@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,3 +198,27 @@ def test_asked_to_leave_while_data_are_prepared_it_leaves_nothing(bench: Bench, 
     assert (sorted(bench.places.prepared.iterdir()) if bench.places.prepared.is_dir() else []) == before
     control.drop(run, "resume")
     assert bench.finish(run)[-1]["reason"] == "completed"
+
+
+def test_weights_repeat_rows_and_the_number_of_workers_moves_nothing(bench: Bench, tmp_path: Path) -> None:
+    files = [
+        str(write_chats(tmp_path / f"{name}.jsonl", rows, seed=rows)) for name, rows in (("few", 10), ("many", 30))
+    ]
+    data = {"train": files, "weights": [3.0, 1.0], "eval": 0}
+    training = {"max_steps": 0, "epochs": 1, "max_workers": 1}
+    whole = bench.run("weighted", data=data, training=training)
+    end = bench.finish(whole)[-1]
+    assert end["reason"] == "completed" and end["totals"]["steps"] == (3 * 10 + 30) / 4
+    run = bench.run("weighted-killed", data=data, training=training)
+    trainer = bench.train(run)
+    while max(losses(run), default=0) < 5:
+        assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
+        time.sleep(0.001)
+    trainer.kill()
+    trainer.wait()
+    for folder in bench.places.prepared.iterdir():
+        shutil.rmtree(folder)  # so that the other number of workers prepares them anew
+    control.drop(run, "resume", {"set": {"training.max_workers": 3}})
+    events = bench.finish(run)
+    assert of(events, "start")[-1]["exact"], of(events, "start")[-1]
+    assert (losses(run), adapter(run)) == (losses(whole), adapter(whole))
