@@ -47,6 +47,9 @@ def modules_after(home, *words: str, code: str = PROBE) -> tuple[int, set[str]]:
         ("models list", {"loguru", "huggingface_hub", "numpy"}),
         ("cache usage", {"loguru", "huggingface_hub", "numpy"}),
         ("system show", {"loguru", "huggingface_hub", "numpy"}),
+        ("data formats", {"loguru", "huggingface_hub", "numpy", "tokenizers", "jinja2", "pyarrow", "zstandard"}),
+        ("data validate demo", {"loguru", "huggingface_hub", "numpy", "tokenizers", "jinja2", "pyarrow", "zstandard"}),
+        ("data inspect demo", {"loguru", "huggingface_hub", "numpy", "tokenizers", "jinja2", "pyarrow", "zstandard"}),
         ("schema spec", {"loguru", "huggingface_hub", "numpy"}),
     ],
 )
