@@ -12,7 +12,7 @@ from llamahome_tui.data.readers.cursor import Cursor, Progress, Unreadable
 from llamahome_tui.data.readers.source import opened
 from llamahome_tui.data.row import Bad, Read, Row
 
-__all__ = ["Bad", "Read", "Row", "read_rows"]
+__all__ = ["Bad", "Read", "Row", "guarded", "read_rows", "unopened"]
 
 
 def read_rows(path: Path, on_bytes: Callable[[int], None] | None = None) -> Iterator[Read]:
@@ -23,15 +23,31 @@ def read_rows(path: Path, on_bytes: Callable[[int], None] | None = None) -> Iter
     """
     name = str(path)
     cursor = Cursor()
-    progress = Progress(on_bytes, int)
     try:
-        with opened(path) as source:
-            progress = Progress(on_bytes, source.position)
-            yield from source.rows(name, cursor, progress)
-            progress.tell(source.size)
+        source = opened(path)
+    except (Unreadable, OSError) as error:
+        yield unopened(name, error)
+        return
+    with source:
+        progress = Progress(on_bytes, source.position)
+        yield from guarded(source.rows(name, cursor, progress), name, cursor, progress)
+        progress.tell(source.size)
+
+
+def guarded(reading: Iterator[Read], name: str, cursor: Cursor, progress: Progress) -> Iterator[Read]:
+    """What a reader gives, and a Bad at the end where it cannot go on."""
+    try:
+        yield from reading
     except Unreadable as end:
         yield Bad(name, cursor.line + 1 if end.line is None else end.line, "", end.reason)
     except OSError as error:
         if progress.raised is error:
             raise
         yield Bad(name, cursor.line, "", f"cannot be read: {error.strerror or error}")
+
+
+def unopened(name: str, error: Unreadable | OSError) -> Bad:
+    """The only row of a file that cannot be opened."""
+    if isinstance(error, Unreadable):
+        return Bad(name, 1 if error.line is None else error.line, "", error.reason)
+    return Bad(name, 0, "", f"cannot be read: {error.strerror or error}")

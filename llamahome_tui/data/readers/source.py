@@ -78,6 +78,29 @@ class Source:
             return delimited.rows(self.stream, name, cursor, progress, separator=self.separator)
         return jsonl.rows(self.stream, name, cursor, progress)
 
+    def rows_from(
+        self, name: str, cursor: Cursor, progress: Progress, *, number: int, header: list[str]
+    ) -> Iterator[Read]:
+        """The rows from `cursor` on, which a reader of this file has shown, or from the start where it is at 0.
+
+        `number` is that row's; `header` the columns of CSV. An archive must be at its start.
+        """
+        if self.parquet is not None:
+            return self.parquet.rows(name, cursor, progress, number)
+        if not number:
+            if not self.packing:
+                self.stream.seek(self.start)
+            return self.rows(name, cursor, progress)
+        self.stream.seek(cursor.offset)
+        if self.kind == "array":
+            return json_array.rows(self.stream, name, cursor, progress, inside=True)
+        cursor.line -= 1  # these count the lines before
+        if self.kind == "text":
+            return plain_text.rows(self.stream, name, cursor, progress)
+        if self.kind in ("csv", "tsv"):
+            return delimited.rows(self.stream, name, cursor, progress, separator=self.separator, header=header)
+        return jsonl.rows(self.stream, name, cursor, progress)
+
     @property
     def separator(self) -> str:
         return "\t" if self.kind == "tsv" else ","
