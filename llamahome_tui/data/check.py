@@ -95,7 +95,7 @@ def samples(
             yield Bad(read.file, read.line, "", unknown_format([read])), ""
             return
         else:
-            yield _sample(read, known, columns, group, strict=format == "auto"), known
+            yield sample_of(read, known, columns, group, strict=format == "auto"), known
     if empty:
         yield Bad(str(path), 0, "", "the file is empty"), known
 
@@ -127,7 +127,8 @@ def bad_rows(bad: Sequence[Bad], count: int) -> DataError:
     )
 
 
-def _sample(read: Row, known: str, columns: Mapping[str, str], group: str, *, strict: bool) -> Sample | Bad:
+def sample_of(read: Row, known: str, columns: Mapping[str, str], group: str, *, strict: bool) -> Sample | Bad:
+    """The row as a sample of the format `known`, or why it is none. `strict`: a row of another format is bad, too."""
     try:
         sample = to_sample(read, known, columns, group)
     except RowError as error:
