@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llamahome_tui.data.holes import Hole, Shape, emptied, shape_of
+from llamahome_tui.data.holes import Hole, Shape, emptied, plain_words, shape_of
 from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, Rendered, RenderError
 
@@ -164,6 +164,11 @@ class Script:
         Told by what follows the message's last word, so that no token in the message is taken for one.
         """
         message = self.chat.messages[turn]
+        if (content := plain_words(message)) is not None:
+            for shape, ends, body in self._known.shapes:
+                if shape.words == (0,) and written == content.join(shape.pieces):
+                    before = len(written) - len(shape.tail)
+                    return before + body, tuple([before + end for end in ends]), True
         filled, holes = emptied(message, self.text)
         for shape, ends, body in self._known.shapes:
             if len(set(shape.words)) == len(holes) and shape.fits(holes, written):

@@ -63,6 +63,16 @@ class Shape:
         return False
 
 
+def plain_words(message: Mapping[str, Any]) -> str | None:
+    """The text of a message that is nothing but text, or None: what most messages are, told at once."""
+    content = message.get("content")
+    if not isinstance(content, str) or "</think>" in content or not content or content.isspace():
+        return None
+    if message.get("tool_calls") or any(name in message for name in REASONING):
+        return None
+    return content
+
+
 def emptied(message: Mapping[str, Any], avoid: str) -> tuple[dict[str, Any], tuple[Hole, ...]]:
     """The message with stand-ins for its words, and the holes that they fill. No stand-in stands in `avoid`."""
     holes: list[Hole] = []

@@ -21,6 +21,8 @@ __all__ = ["Learned", "MaskError", "RenderError", "learned", "token_mask", "want
 
 BELIEVED = "the chat template's own marks are believed where its finished chats are not what a model is asked to go on"
 
+JOINED = "white space at an answer's start shares a token with its prompt's end: a model is asked with another token"
+
 
 @dataclass(frozen=True, slots=True)
 class Learned:
@@ -75,11 +77,18 @@ def wanted_turns(chat: Chat, train_on: str) -> list[int]:
     return [turn for turn in turns if chat.messages[turn].get("train", True)]
 
 
-def token_mask(text: str, offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> bytearray:
+def token_mask(
+    text: str,
+    offsets: Sequence[tuple[int, int]],
+    spans: Sequence[tuple[int, int]],
+    *,
+    doubts: list[str] | None = None,
+) -> bytearray:
     """1 for each token inside a span. `offsets` are the tokens' character spans in `text`, in order.
 
     A token may reach over a span's edge by white space only (" Hi" after "assistant: "); anything else raises
-    MaskError, as part of the token would be learned that the model never writes.
+    MaskError, as part of the token would be learned that the model never writes. `doubts` is told of a prompt whose
+    last token is another one when a model is asked, because white space of the answer joins it.
     """
     mask = bytearray(len(offsets))
     ends = [end for _, end in offsets]
@@ -87,8 +96,11 @@ def token_mask(text: str, offsets: Sequence[tuple[int, int]], spans: Sequence[tu
         raise MaskError("the tokenizer moves text around, so that tokens cannot be told apart")
     for start, end in spans:
         first, last = bisect_right(ends, start), bisect_right(ends, end)
-        if first < len(offsets) and offsets[first][0] < start and text[offsets[first][0] : start].strip():
-            raise MaskError("a token holds the end of the prompt and the start of the answer")
+        if first < len(offsets) and offsets[first][0] < start:
+            if text[offsets[first][0] : start].strip():
+                raise MaskError("a token holds the end of the prompt and the start of the answer")
+            if doubts is not None and JOINED not in doubts:
+                doubts.append(JOINED)
         if last < len(offsets) and offsets[last][0] < end:
             if text[end : ends[last]].strip():
                 raise MaskError("a token holds the end of the answer and the start of what follows")

@@ -59,8 +59,8 @@ def sandbox(now: datetime | None) -> Any:
             return jinja2.nodes.CallBlock(self.call_method("_note"), [], [], body).set_lineno(line)
 
         def told(self, what: str) -> Any:
-            """A statement that tells the tape `what`."""
-            return jinja2.nodes.ExprStmt(self.call_method(f"_{what}", lineno=1), lineno=1)
+            """A statement that tells the tape `what`: it reads one of the two below, as the sandbox makes calls dear."""
+            return jinja2.nodes.ExprStmt(self.attr(what, lineno=1), lineno=1)
 
         def _note(self, caller: Any) -> str:
             said: str = caller()
@@ -68,11 +68,13 @@ def sandbox(now: datetime | None) -> Any:
                 self._tape.marks.append((self._tape.at, said))
             return said
 
-        def _opened(self) -> None:
+        @property
+        def opened(self) -> None:
             if self._tape is not None:
                 self._tape.opened()
 
-        def _closed(self) -> None:
+        @property
+        def closed(self) -> None:
             if self._tape is not None:
                 self._tape.closed()
 

@@ -27,6 +27,7 @@ _SPECIAL_NAMES = (
     "mask_token",
 )
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names of what a model thought; the first one counts
+TRIES = 64  # chats after which a template whose tape tells nothing is not followed any more
 # The template's own expressions fail in any of these ways on messages it was not written for.
 _FAULTS = (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError)
 
@@ -57,13 +58,13 @@ class _Reads:
     text_calls: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Program:
-    """A compiled template. `followed`: its tape tells where messages begin; `reads`: how it wants messages."""
+    """A compiled template; `reads`: how it wants messages; `follow`: chats more to try if its tape tells anything."""
 
     template: Template
-    followed: bool
     reads: _Reads
+    follow: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,16 @@ class ChatTemplate:
         values["add_generation_prompt"] = add_generation_prompt
         program = self._program(self.tool_text if tools and self.tool_text else self.text)
         given = [_normal(message, program.reads) for message in messages]
-        if program.followed:
+        if program.follow:
             try:
                 tape = Tape()
-                return _written(program, tape, values | {"messages": Unread(tape, given)})
+                found = _written(program, tape, values | {"messages": Unread(tape, given)})
             except RenderError:
                 pass  # it will say so again below, or needs a plain list
+            else:
+                # A template that looks through all messages first (for the last question) is not worth following.
+                program.follow = TRIES if found.starts else program.follow - 1
+                return found
         return _written(program, Tape(), values | {"messages": given})
 
     @property
@@ -152,7 +157,7 @@ class ChatTemplate:
                 template, followed = compiled(text, self.now)
             except TemplateError as error:
                 raise RenderError(str(error.message or error)[:500]) from None
-            self._programs[text] = _Program(template, followed, _reads(template, self.special))
+            self._programs[text] = _Program(template, _reads(template, self.special), TRIES if followed else 0)
         return self._programs[text]
 
     def _check_syntax(self, error: type[DataError] | type[ModelError]) -> None:

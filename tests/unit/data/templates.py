@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 TOKENS = (
@@ -72,7 +73,11 @@ TEXT = "hello world how are you today it is fine thanks and what is your name I 
 
 
 def write_tokenizer(
-    folder: Path, kind: str, template: str | list[dict[str, str]] | None = None, **config: object
+    folder: Path,
+    kind: str,
+    template: str | list[dict[str, str]] | None = None,
+    tokens: Sequence[str] = TOKENS,
+    **config: object,
 ) -> Path:
     """A model folder with tokenizer.json of one of the kinds and tokenizer_config.json; no weights."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -97,7 +102,7 @@ def write_tokenizer(
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         trainer = trainers.WordLevelTrainer(vocab_size=500, special_tokens=["[UNK]"], show_progress=False)
     tokenizer.train_from_iterator([TEXT] * 4, trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in TOKENS])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
     if kind == "pieces":  # as Llama's: a BOS before every plain text
         bos = tokenizer.token_to_id("<s>")
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
