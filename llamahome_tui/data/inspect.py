@@ -9,9 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamahome_tui.data.check import bad_rows, samples
+from llamahome_tui.data.browse import RowIndex
+from llamahome_tui.data.check import bad_rows, sample_of, told_format
 from llamahome_tui.data.files import expand
-from llamahome_tui.data.rows import Bad
+from llamahome_tui.data.formats import unknown_format
+from llamahome_tui.data.rows import Bad, Row
 from llamahome_tui.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -99,24 +101,36 @@ def look_at(pool: Pool, sample: Sample, *, row: int, format: str) -> Look:
 
 def _sample(data: Data, row: int) -> tuple[Sample | Bad, str]:
     """The row as a sample, or what is wrong with it, and its format."""
+    before = 0
     files = expand(data.train, Path("/"))
-    count = 0
     for path in files:
-        for read, known in samples(path, data.format, data.columns, data.group):
-            count += 1
-            if count == row:
-                return read, known
-    raise no_row(row, count)
-
-
-def no_row(row: int, count: int) -> NotFoundError:
-    """There is no such row."""
-    return NotFoundError(
-        f"there is no row {row}: the data has {count} rows, and the first is 1",
+        index = RowIndex(path)
+        try:
+            while not index.done and not 0 < row <= before + index.count:
+                index.scan(0)
+            found = index.read(row - before - 1, 1) if row > before else []
+        finally:
+            index.close()
+        if found:
+            return _read_as(path, data, found[0])
+        before += index.count
+    if not before:
+        return Bad(str(files[0]), 0, "", "the file is empty"), ""
+    raise NotFoundError(
+        f"there is no row {row}: the data has {before} rows, and the first is 1",
         code="data.no_row",
-        hint="the last one: llamahome --batch data inspect FILE --model ID --row " + str(count),
-        data={"row": row, "rows": count},
+        hint=f"the last one: llamahome --batch data inspect FILE --model ID --row {before}",
+        data={"row": row, "rows": before},
     )
+
+
+def _read_as(path: Path, data: Data, read: Row | Bad) -> tuple[Sample | Bad, str]:
+    known = told_format(path, data.columns) if data.format == "auto" else data.format
+    if isinstance(read, Bad):
+        return read, known
+    if not known:
+        return Bad(read.file, read.line, "", unknown_format([read])), ""
+    return sample_of(read, known, data.columns, data.group, strict=data.format == "auto"), known
 
 
 def pieces(text: str, offsets: Sequence[tuple[int, int]], mask: Sequence[int] = b"") -> tuple[str, ...]:
