@@ -76,7 +76,7 @@ def row_at(path: Path, number: int) -> Read:
     index = RowIndex(path)
     try:
         while not index.done and index.count <= number:
-            index.scan(1.0)
+            index.scan(0)
         found = index.read(number, 1)
     finally:
         index.close()
@@ -146,7 +146,7 @@ class _Counted:
     def __init__(self, source: Source, name: str) -> None:
         self._source = source
         self._name = name
-        self._index = LineIndex(source.stream, source.start)
+        self._index = LineIndex(source.raw.fileno(), source.start)
         self.count, self.done = 0, False
 
     def step(self) -> None:

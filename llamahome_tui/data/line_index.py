@@ -6,6 +6,7 @@ one block from there.
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
 from typing import BinaryIO
@@ -18,8 +19,8 @@ _BLANK = re.compile(rb"\n[ \t\r\n\x0b\x0c]")
 class LineIndex:
     """Grows block by block. `count` rows are known; places are (row, byte offset, lines before)."""
 
-    def __init__(self, stream: BinaryIO, start: int) -> None:
-        self._stream = stream
+    def __init__(self, file: int, start: int) -> None:
+        self._file = file  # a descriptor; where it stands is not touched
         self._offset = start
         self._rows: list[int] = [0]
         self._places: list[tuple[int, int]] = [(start, 0)]
@@ -31,8 +32,7 @@ class LineIndex:
 
     def step(self) -> None:
         """Look at one more block."""
-        self._stream.seek(self._offset)
-        block = self._stream.read(limits.CHUNK)
+        block = os.pread(self._file, limits.CHUNK, self._offset)
         if not block:
             self._close(b"")
             self.done = True
@@ -45,7 +45,7 @@ class LineIndex:
             last = block.rfind(b"\n") + 1
             if last > first:
                 self._note(self._offset + first)
-                self._whole(block[first:last])
+                self._whole(block, first, last)
             if last < len(block):
                 self._carry(block[last:])
         self._offset += len(block)
@@ -71,11 +71,11 @@ class LineIndex:
             self._lines += piece.endswith(b"\n")
         self._open, self._spoken = 0, False
 
-    def _whole(self, lines: bytes) -> None:
-        count = lines.count(b"\n")
+    def _whole(self, block: bytes, first: int, last: int) -> None:
+        count = block.count(b"\n", first, last)
         self._lines += count
-        if lines[:1].isspace() or _BLANK.search(lines):
-            count = sum(bool(line) and not line.isspace() for line in lines.split(b"\n"))
+        if _BLANK.search(block, first - 1, last):
+            count = sum(bool(line) and not line.isspace() for line in block[first:last].split(b"\n"))
         self.count += count
 
 
