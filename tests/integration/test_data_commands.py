@@ -272,8 +272,6 @@ def test_a_template_that_raises(run_cli, tmp_path):
     assert bad["line"] == 2
     assert "only user and assistant speak here" in bad["reason"]
     assert done.last["data"]["rows"] == 1
-    started = run_cli("train", "start", "--model", model, "--data", path, "--json")
-    assert started.status == 3
 
 
 def test_t07_a_template_that_loops_or_eats_memory(run_cli, tmp_path):
@@ -310,10 +308,16 @@ def test_a_model_without_a_template_and_rows_that_are_chats(run_cli, tmp_path):
 def test_train_start_says_the_same_before_anything_is_made(run_cli, home):
     Path("bad.jsonl").write_bytes(LINE + b'{"messages": NaN}\n')
     told = run_cli("data", "validate", "bad.jsonl", "--json").last
-    done = run_cli("train", "start", "--model", "demo", "--data", "bad.jsonl", "--json")
-    assert done.status == 3
-    assert done.last["data"]["bad"] == told["data"]["bad"]
-    assert done.last["message"] == told["message"]
+    refusing = written("refused.jsonl", GOOD, chat(("system", "be kind"), ("user", "a"), ("assistant", "b")))
+    Path("t.jinja").write_text(templates.LLAMA2.replace("eos_token", "'<|end|>'").replace("bos_token", "''"))
+    words = (refusing, "--set", "data.template=t.jinja", "--json")
+    refused = run_cli("data", "stats", words[0], "--model", "demo", *words[1:]).last
+    assert "only user and assistant speak here" in refused["message"]
+    for said, data in ((told, ("bad.jsonl", "--json")), (refused, words)):
+        done = run_cli("train", "start", "--model", "demo", "--data", *data)
+        assert done.status == 3, done
+        assert done.last["data"]["bad"] == said["data"]["bad"]
+        assert done.last["message"] == said["message"]
     assert not list((home / "state").glob("runs/2*"))
 
 
