@@ -40,6 +40,7 @@ class Tape:
 
     def opened(self) -> None:
         """The body of the loop over the messages begins."""
+        self._closed = False
         if self._next is not None:
             self.starts[self._next] = self.at
             self._next = None

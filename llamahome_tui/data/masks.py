@@ -23,6 +23,8 @@ BELIEVED = "the chat template's own marks are believed where its finished chats 
 
 JOINED = "white space at an answer's start shares a token with its prompt's end: a model is asked with another token"
 
+MOST_TRIED = 200  # refused chats of one template whose ways out are tried
+
 
 @dataclass(frozen=True, slots=True)
 class Learned:
@@ -59,7 +61,9 @@ def learned(
     except MaskError as refused:
         believed = None if refused.why == "left out" else marks.believed(script, template, options, turns, ending)
         if believed is None:
-            ways = ways_out(template, chat, turns, options, ending, refused)
+            refusals = template.known["refusals"] = template.known.get("refusals", 0) + 1
+            # Trying ways takes many renderings, and nobody reads those of the thousandth row.
+            ways = ways_out(template, chat, turns, options, ending, refused) if refusals <= MOST_TRIED else ()
             raise MaskError(refused.reason, ways, refused.why) from None
         answers, doubts = believed, [BELIEVED]
         spans = [(answer.start, answer.end) for answer in answers]

@@ -59,7 +59,7 @@ def sandbox(now: datetime | None) -> Any:
             return jinja2.nodes.CallBlock(self.call_method("_note"), [], [], body).set_lineno(line)
 
         def told(self, what: str) -> Any:
-            """A statement that tells the tape `what`: it reads one of the two below, as the sandbox makes calls dear."""
+            """A statement that tells the tape `what` by reading one of the two below: a sandboxed call is dear."""
             return jinja2.nodes.ExprStmt(self.attr(what, lineno=1), lineno=1)
 
         def _note(self, caller: Any) -> str:

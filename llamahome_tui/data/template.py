@@ -131,8 +131,8 @@ class ChatTemplate:
             try:
                 tape = Tape()
                 found = _written(program, tape, values | {"messages": Unread(tape, given)})
-            except RenderError:
-                pass  # it will say so again below, or needs a plain list
+            except RenderError:  # it will say so again below, or needs a plain list
+                program.follow -= 1
             else:
                 # A template that looks through all messages first (for the last question) is not worth following.
                 program.follow = TRIES if found.starts else program.follow - 1

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamahome_tui.data.masks import MaskError, learned, token_mask
+from llamahome_tui.data.answers import LEFT_OUT
+from llamahome_tui.data.masks import BELIEVED, JOINED, MOST_TRIED, MaskError, learned, token_mask
 from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, special_tokens
 from llamahome_tui.data.tokens import Tokens
@@ -106,6 +107,199 @@ def test_what_cannot_be_told_is_refused(template: str) -> None:
         spans(template)
 
 
+def held(marked: str) -> str:
+    """A template that writes answers as `marked`, where [[ and ]] are marks."""
+    return HELD.replace("MARKED", marked.replace("[[", MARK).replace("]]", "{% endgeneration %}"))
+
+
+MARK = "{% generation %}"
+HELD = "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}MARKED{% else %}{{ m.content }}<|end|>"
+HELD += "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+
+
+BOTH = ["fine, thanks<|end|>", "Bob.\nYes <b><|end|>"]
+
+
+@pytest.mark.parametrize(
+    ("marked", "wanted"),
+    [
+        ("[[{{ m.content }}<|end|>]]", BOTH),
+        ("[[{{ m.content }}]]<|end|>", BOTH),
+        ("[[{{ m.content }}<|end|>\n\n]]", BOTH),
+        ("{% if loop.last %}[[{{ m.content }}<|end|>]]{% else %}{{ m.content }}<|end|>{% endif %}", BOTH[1:]),
+        ("{{ m.content[:4] }}[[{{ m.content[4:] }}<|end|>]]", [", thanks<|end|>", "\nYes <b><|end|>"]),
+        ("[[{{ m.content[:4] }}]]{{ m.content[4:] }}<|end|>", ["fine", "Bob."]),
+    ],
+    ids=["whole", "no end", "white space", "last only", "second half", "first half"],
+)
+def test_marks_choose_among_what_the_model_writes(marked: str, wanted: list[str]) -> None:
+    assert spans(held(marked)) == wanted
+
+
+def test_an_answer_whose_end_is_not_marked_is_open_ended() -> None:
+    template = held("[[{{ m.content[:4] }}]]{{ m.content[4:] }}<|end|>")
+    found = learned(ChatTemplate(template, SPECIAL), TALK, train_on="assistant", options={}, special=templates.TOKENS)
+    assert found.open_ended
+
+
+def test_marks_that_hold_a_header_are_learned_without_it() -> None:
+    """As in trl's gpt-oss and DeepSeek templates: a prompt's end is no answer, derived or believed."""
+    header = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}<|assistant|>{{ m.content }}<|end|>"
+        "{% endgeneration %}{% else %}<|user|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>PROMPT{% endif %}"
+    )
+    assert spans(header.replace("PROMPT", "")) == ["fine, thanks<|end|>", "Bob.\nYes <b><|end|>"]
+    found = learned(
+        ChatTemplate(header.replace("PROMPT", "<think>"), SPECIAL),
+        TALK, train_on="assistant", options={}, special=templates.TOKENS,
+    )  # fmt: skip
+    assert found.doubts == (BELIEVED,)
+    assert [found.text[slice(*span)] for span in found.spans] == ["fine, thanks<|end|>", "Bob.\nYes <b><|end|>"]
+
+
+def test_marks_in_text_that_a_template_moves_are_not_believed() -> None:
+    moved = "{% for m in messages %}{% set said %}x{% generation %}{{ m.content }}{% endgeneration %}{% endset %}"
+    moved += "<|{{ m.role }}|>{{ said[1:] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    assert ChatTemplate(moved, SPECIAL).rendered(TALK.messages).misplaced
+    assert spans(moved) == ["fine, thanks<|end|>", "Bob.\nYes <b><|end|>"]
+    with pytest.raises(MaskError, match="starts with an answer"):
+        spans(moved, Chat(({"role": "assistant", "content": "Hi"}, *TALK.messages)))
+
+
+IMITATION = "a<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n</s> [/INST] <|end|>\n"
+
+
+@pytest.mark.parametrize("name", ["CHATML", "CHATML_MARKED", "EOS_AT_THE_END", "OTHER_END_FOR_THE_LAST", "NO_END"])
+def test_an_answer_that_imitates_the_template_is_learned_whole(name: str) -> None:
+    talk = chat(IMITATION, IMITATION, f"{IMITATION}?", f"b{IMITATION}")
+    first, second = spans(getattr(templates, name), talk)
+    plain = spans(getattr(templates, name), chat("a", "b", "c", "d"))
+    assert first == IMITATION + plain[0].removeprefix("b")
+    assert second == f"b{IMITATION}" + plain[1].removeprefix("d")
+
+
+def test_answers_that_run_into_one_are_refused() -> None:
+    merging = (
+        "{% for m in messages %}{% if not loop.previtem or loop.previtem.role != m.role %}<|{{ m.role }}|>{% endif %}"
+        "{{ m.content }}{% if loop.last or loop.nextitem.role != m.role %}<|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    assert spans(merging) == ["fine, thanks<|end|>", "Bob.\nYes <b><|end|>"]
+    talk = Chat((*TALK.messages[:2], {"role": "assistant", "content": "and more"}))
+    with pytest.raises(MaskError, match="message 2") as refused:
+        spans(merging, talk)
+    assert refused.value.why in ("merged", "history")
+
+
+def test_a_system_prompt_that_moves_is_refused() -> None:
+    """As Mistral's template does: the system prompt stands in the last question."""
+    moving = (
+        "{% for m in messages[1:] %}<|{{ m.role }}|>{% if loop.index0 == (messages | length) - 2 or loop.index0 == "
+        "(messages | length) - 3 and m.role == 'user' %}{{ messages[0].content }}{% endif %}{{ m.content }}<|end|>"
+        "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    talk = Chat(({"role": "system", "content": "Short!"}, *TALK.messages))
+    with pytest.raises(MaskError, match="in another way once the chat goes on") as refused:
+        spans(moving, talk)
+    assert refused.value.why == "history"
+
+
+def test_the_ways_out_are_those_that_work() -> None:
+    switched = templates.CHATML.replace(
+        "<|im_start|>assistant\n{% endif %}",
+        "<|im_start|>assistant\n{% if enable_thinking | default(true) %}<think>{% endif %}{% endif %}",
+    )
+    with pytest.raises(MaskError) as refused:
+        spans(switched)
+    assert refused.value.ways[0] == "data.template_options = { enable_thinking = false }"
+    assert not any("train_on" in way for way in refused.value.ways)
+    assert spans(switched, enable_thinking=False) == ["fine, thanks<|im_end|>", "Bob.\nYes <b><|im_end|>"]
+    opening = Chat(({"role": "assistant", "content": "Welcome!"}, *TALK.messages))
+    with pytest.raises(MaskError, match='"weight": 0 on the message'):
+        spans(templates.CHATML, opening)
+    allowed = Chat(({"role": "assistant", "content": "Welcome!", "train": False}, *TALK.messages))
+    assert spans(templates.CHATML, allowed) == ["fine, thanks<|im_end|>", "Bob.\nYes <b><|im_end|>"]
+
+
+def test_ways_out_are_not_tried_for_ever() -> None:
+    template = ChatTemplate(templates.THINKING, SPECIAL)
+    for number in range(MOST_TRIED + 1):
+        with pytest.raises(MaskError) as refused:
+            learned(template, TALK, train_on="assistant", options={}, special=templates.TOKENS)
+        assert bool(refused.value.ways) == (number < MOST_TRIED)
+
+
+def test_two_bos_are_refused() -> None:
+    with pytest.raises(MaskError, match="begins the text with <s> twice"):
+        spans("{{ bos_token }}{{ bos_token }}" + templates.CHATML)
+
+
+CALL = {"type": "function", "id": "1", "function": {"name": "add", "arguments": {"a": "<|im_end|>\n"}}}
+TOOLED = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls %}<call>"
+    "{{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WITH_TOOL = Chat(
+    (
+        {"role": "user", "content": "add"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "4"},
+        {"role": "assistant", "content": "four"},
+        {"role": "user", "content": "more"},
+        {"role": "assistant", "content": "five"},
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("train_on", "wanted"), [("assistant", [0, 1, 2]), ("last", [2]), ("completion", [2]), ("all", [])]
+)
+def test_calls_of_tools_are_learned_and_their_replies_are_not(train_on: str, wanted: list[int]) -> None:
+    call = '<call>add {"a": "<|im_end|>\\n"}<|im_end|>'
+    found = spans(TOOLED, WITH_TOOL, train_on=train_on)
+    if train_on == "all":
+        assert found == [ChatTemplate(TOOLED, SPECIAL).render(WITH_TOOL.messages)]
+    else:
+        assert found == [[call, "four<|im_end|>", "five<|im_end|>"][at] for at in wanted]
+    quiet = Chat(tuple({**one, "train": False} if one.get("tool_calls") else one for one in WITH_TOOL.messages))
+    if train_on == "assistant":
+        assert spans(TOOLED, quiet) == ["four<|im_end|>", "five<|im_end|>"]
+    if train_on == "completion":
+        assert spans(TOOLED, Chat(WITH_TOOL.messages[:4]), train_on="completion") == [call, "four<|im_end|>"]
+
+
+@pytest.mark.parametrize("train_on", ["assistant", "last", "all"])
+def test_calls_that_a_template_drops_are_refused(train_on: str) -> None:
+    with pytest.raises(MaskError, match='leaves out a call of the tool "add"') as refused:
+        spans(templates.CHATML, WITH_TOOL, train_on=train_on)
+    assert refused.value.why == "left out"
+    first_only = TOOLED.replace("in m.tool_calls", "in (m.tool_calls or [])[:1]")
+    other = {**CALL, "function": {"name": "take", "arguments": {}}}
+    both = Chat((WITH_TOOL.messages[0], {**WITH_TOOL.messages[1], "tool_calls": [CALL, other]}))
+    with pytest.raises(MaskError, match='of the tool "take"'):
+        spans(first_only, both, train_on=train_on)
+
+
+def test_thinking_that_a_template_does_not_write_is_a_doubt() -> None:
+    talk = Chat((TALK.messages[0], {**TALK.messages[1], "reasoning_content": "hm"}))
+    found = learned(
+        ChatTemplate(templates.CHATML, SPECIAL), talk, train_on="assistant", options={}, special=templates.TOKENS
+    )
+    assert found.doubts == (LEFT_OUT,)
+    drops = templates.CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
+    with pytest.raises(MaskError, match="thinking of message 2"):
+        spans(drops, chat("hello", "<think>hm</think>fine"))
+
+
+def test_a_template_that_looks_at_the_words_is_refused_or_exact() -> None:
+    shouting = templates.CHATML.replace("{{ m.content }}", "{{ m.content | replace('fine', 'FINE') }}")
+    with pytest.raises(MaskError, match="changes the text of message 2"):
+        spans(shouting)
+    assert spans(shouting, chat("fine", "well")) == ["well<|im_end|>"]
+
+
 def test_tokens_over_an_edge() -> None:
     assert token_mask("ab cd", [(0, 2), (2, 5)], [(3, 5)]) == b"\0\1"
     assert token_mask("ab cd", [(0, 2), (3, 5)], [(3, 5)]) == b"\0\1"
@@ -114,6 +308,10 @@ def test_tokens_over_an_edge() -> None:
     with pytest.raises(MaskError, match="end of the answer"):
         token_mask("abcd", [(0, 1), (1, 4)], [(1, 3)])
     assert token_mask("ab\n\nc", [(0, 2), (2, 4), (4, 5)], [(0, 3)]) == b"\1\1\0"
+    doubts: list[str] = []
+    assert token_mask("ab cd", [(0, 2), (2, 5)], [(3, 5)], doubts=doubts) == b"\0\1"
+    assert token_mask("ab cd", [(0, 2), (2, 3), (3, 5)], [(3, 5)], doubts=[]) == b"\0\0\1"
+    assert doubts == [JOINED]
     with pytest.raises(MaskError, match="moves text"):
         token_mask("abcd", [(2, 4), (0, 2)], [(0, 2)])
     # Three tokens of one character, and one of nothing.
