@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import mmap
 import os
@@ -146,6 +147,8 @@ def main() -> int:
         guard.loading()
         encoder = Encoder(orders.encoding)
         guard.idle()
+        gc.freeze()  # what is loaded stays; and rows are made of nothing that refers to itself
+        gc.set_threshold(100_000, 20, 100)
         _serve(given, out, encoder, guard)
     except BrokenPipeError:
         return 0
@@ -184,7 +187,7 @@ def _encoded(found: Sequence[Encoded | Bad]) -> tuple[dict[str, Any], bytes]:
         if isinstance(one, Bad):
             rows.append([one.field, one.reason])
             continue
-        rows.append([[len(row.ids) for row in one.sequences], one.content.hex(), one.open_ended])
+        rows.append([[len(row.ids) for row in one.sequences], one.content.hex(), one.open_ended, one.doubts])
         ids += (row.ids for row in one.sequences)
         masks += (row.mask for row in one.sequences)
     return {"rows": rows}, b"".join((*ids, *masks))

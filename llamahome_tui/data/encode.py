@@ -17,7 +17,7 @@ from llamahome_tui.data.masks import Learned, MaskError, learned, token_mask
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.samples import Chat, Judged, Pair, Sample, Text
 from llamahome_tui.data.template import ChatTemplate, RenderError, special_tokens
-from llamahome_tui.data.tokens import Tokens
+from llamahome_tui.data.tokens import RowTokens, Tokens
 from llamahome_tui.errors import DataError
 from llamahome_tui.training.shape import Data
 
@@ -46,6 +46,7 @@ class Encoded:
     """A sample as tokens: one sequence, or two for a pair (chosen first). `content` is the hash of its text.
 
     `open_ended`: no token of its own ends the last answer. `good` is the verdict on it, None where there is none.
+    `doubts` are sentences a person should read once.
     """
 
     sequences: tuple[Tokenised, ...]
@@ -55,6 +56,7 @@ class Encoded:
     line: int = 0
     open_ended: bool = False
     good: bool | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -97,7 +99,8 @@ class _Made:
     offsets: Sequence[tuple[int, int]]
     mask: bytearray
     framed: bool  # a token stands before the text that is not in it
-    open_ended: bool
+    open_ended: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 class Encoder:
@@ -143,6 +146,7 @@ class Encoder:
             sample.line,
             any(one.open_ended for one in made),
             sample.good if isinstance(sample, Judged) else None,
+            tuple(dict.fromkeys(doubt for one in made for doubt in one.doubts)),
         )
 
     def _made(self, sample: Sample, number: int, watch: Watch | None) -> list[_Made]:
@@ -158,7 +162,7 @@ class Encoder:
         if watch:
             watch.tokenising(number, len(text))
         row = self._tokens.encode_one(text)
-        return self._framed(text, row.ids, row.offsets, bytearray(b"\1") * len(row.ids), False)
+        return self._framed(text, row, bytearray(b"\1") * len(row.ids))
 
     def _answered(self, chat: Chat, sample: Sample, number: int, watch: Watch | None) -> _Made:
         if watch:
@@ -169,11 +173,12 @@ class Encoder:
         if watch:
             watch.tokenising(number, len(found.text))
         row = self._tokens.encode_one(found.text)
-        mask = token_mask(found.text, row.offsets, found.spans)
+        doubts = list(found.doubts)
+        mask = token_mask(found.text, row.offsets, found.spans, doubts=doubts)
         if self._template is None:
-            return self._framed(found.text, row.ids, row.offsets, mask, found.open_ended)
+            return self._framed(found.text, row, mask)
         mask[:1] = b"\0" * len(mask[:1])
-        return _Made(found.text, row.ids, row.offsets, mask, False, found.open_ended)
+        return _Made(found.text, row.ids, row.offsets, mask, False, found.open_ended, tuple(doubts))
 
     def _learned(self, chat: Chat, sample: Sample) -> Learned:
         template = self._template
@@ -190,12 +195,11 @@ class Encoder:
             raise self._no_end(sample)
         return found
 
-    def _framed(
-        self, text: str, ids: list[int], offsets: Sequence[tuple[int, int]], mask: bytearray, open_ended: bool
-    ) -> _Made:
-        framed, mask = self._tokens.framed(ids, mask)
+    def _framed(self, text: str, row: RowTokens, mask: bytearray) -> _Made:
+        """Plain text, with the token that stands before it."""
+        framed, mask = self._tokens.framed(row.ids, mask)
         mask[:1] = b"\0" * len(mask[:1])
-        return _Made(text, framed, offsets, mask, len(framed) > len(ids), open_ended)
+        return _Made(text, framed, row.offsets, mask, len(framed) > len(row.ids))
 
     def _part(self, title: str, made: _Made) -> SeenPart:
         text, offsets = made.text, tuple(made.offsets)

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import shlex
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from llamahome_tui.demo.paths import demo_eval_file, demo_train_file
@@ -67,11 +67,19 @@ def eval_file(entry: float | str, train: Sequence[str], folder: Path) -> Path | 
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """The hash of a file's bytes. Raises DataError where it cannot be read."""
+def sha256_of(path: Path, on_part: Callable[[], None] | None = None) -> str:
+    """The hash of a file's bytes. `on_part` is called every few milliseconds.
+
+    Raises DataError where the file cannot be read.
+    """
+    found = hashlib.sha256()
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            while part := stream.read(1 << 22):
+                found.update(part)
+                if on_part:
+                    on_part()
+        return found.hexdigest()
     except OSError as error:
         raise _unusable("", path, f"cannot be read: {error.strerror or error}") from None
 

@@ -19,7 +19,7 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -49,6 +49,7 @@ MOST_WORKERS = 16
 _AHEAD = 2  # batches a child has at once, so that it never waits for the next
 _WINDOW = 4  # batches for each child that are under way or wait for their turn
 _GONE_S = 2.0
+_TICK_S = 0.4
 _PIPE_BYTES = 1 << 20
 _BOOT = "import sys; sys.path[:] = {!r}; from llamahome_tui.data.confined import main; sys.exit(main())"
 
@@ -65,12 +66,14 @@ def workers_of(setting: int | Literal["auto"]) -> int:
 class Pool:
     """Encodes samples in up to `workers` children, which are started as there is work for them.
 
-    Of one thread at a time; `close` may come from any other and makes a call that waits raise Interrupted.
+    Of one thread at a time; `close` may come from any other and makes a call that waits raise Interrupted. `on_wait` is
+    called at least twice a second while this process waits for the others; what it raises passes through.
     """
 
-    def __init__(self, encoding: Encoding, workers: int = 1) -> None:
+    def __init__(self, encoding: Encoding, workers: int = 1, on_wait: Callable[[], None] | None = None) -> None:
         self._encoding = encoding
         self._most = max(1, workers)
+        self._on_wait = on_wait
         self._children: list[_Child] = []
         self._selector = selectors.DefaultSelector()
         self._turn_lock = threading.Lock()
@@ -153,8 +156,10 @@ class Pool:
     def _turn(self) -> dict[int, Answer]:
         """Wait until something can be read or written, do it, and give the answers that are whole now, by number."""
         found: dict[int, Answer] = {}
+        if self._on_wait:
+            self._on_wait()
         with self._turn_lock:
-            ready = [] if self._closed else self._selector.select()
+            ready = [] if self._closed else self._selector.select(_TICK_S)
             if self._closed:
                 raise _closed()
             for key, _ in ready:
@@ -334,16 +339,24 @@ def _answer(job: _Job, head: dict[str, Any], body: bytes) -> Answer:
         if len(row) == 2:
             found.append(Bad(sample.file, sample.line, *row))
             continue
-        lengths, content, open_ended = row
+        lengths, content, open_ended, doubts = row
         sequences = []
         for length in lengths:
             sequences.append(
                 Tokenised(array("i", bytes(ids[4 * at : 4 * (at + length)])), bytes(mask[at : at + length]))
             )
             at += length
-        good = sample.good if isinstance(sample, Judged) else None
         found.append(
-            Encoded(tuple(sequences), bytes.fromhex(content), sample.group, sample.file, sample.line, open_ended, good)
+            Encoded(
+                tuple(sequences),
+                bytes.fromhex(content),
+                sample.group,
+                sample.file,
+                sample.line,
+                open_ended,
+                sample.good if isinstance(sample, Judged) else None,
+                tuple(doubts),
+            )
         )
     return found
 

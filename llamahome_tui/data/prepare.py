@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llamahome_tui.data.check import MAX_LISTED, Validation, bad_rows, samples, validate
 from llamahome_tui.data.encode import Encoded, Encoding
-from llamahome_tui.data.files import eval_file, expand, sha256_of
+from llamahome_tui.data.files import eval_file, expand, sha256_of, weights_by_file
 from llamahome_tui.data.length import LengthRule, most_tokens
 from llamahome_tui.data.pool import Pool, workers_of
 from llamahome_tui.data.rows import Bad
@@ -181,7 +181,7 @@ class _Work:
         self.hashes = {}
         for path in self.files:
             self._tell(0)
-            self.hashes[str(path)] = sha256_of(path)
+            self.hashes[str(path)] = sha256_of(path, lambda: self._tell(0))
 
     @property
     def files(self) -> list[Path]:
@@ -225,7 +225,8 @@ class _Work:
         from llamahome_tui.data.table import RowTable
 
         table = RowTable(grouped=bool(self.spec.data.group))
-        with Pool(self.encoding, workers_of(self.spec.training.max_workers)) as pool:
+        workers = workers_of(self.spec.training.max_workers)
+        with Pool(self.encoding, workers, on_wait=lambda: self._tell(len(table))) as pool:
             for found in pool.encode(self._batches()):
                 for one in found:
                     if isinstance(one, Bad):
@@ -302,8 +303,9 @@ class _Work:
 
     def _add(self, row: Encoded, table: RowTable, writer: Writer) -> None:
         self._learns = self._learns or any(1 in one.mask for one in row.sequences)
-        if row.open_ended and _OPEN_ENDED not in self.warnings:
-            self.warnings.append(_OPEN_ENDED)
+        for doubt in (*row.doubts, _OPEN_ENDED) if row.open_ended else row.doubts:
+            if doubt not in self.warnings:
+                self.warnings.append(doubt)
         pieces = self.rule.apply(row)
         for piece in pieces:
             for ids, mask in piece:
@@ -329,13 +331,9 @@ class _Work:
         self.bad = sorted(self.bad, key=lambda bad: (order.get(bad.file, 0), bad.line))[:MAX_LISTED]
 
     def _weights(self) -> dict[str, float]:
-        """How often the rows of each training file count; a file of two entries counts with the first."""
-        data = self.spec.data
-        found: dict[str, float] = {}
-        for at, entry in enumerate(data.train):
-            for path in expand([entry], Path("/")):
-                found.setdefault(str(path), data.weights[at] if data.weights else 1.0)
-        return found
+        """How often the rows of each training file count."""
+        found = weights_by_file(self.spec.data.train, self.spec.data.weights, Path("/"))
+        return {str(path): weight for path, weight in found.items()}
 
     def _tell(self, rows: int) -> None:
         if self.progress:

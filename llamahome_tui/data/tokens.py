@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from llamahome_tui.data.masks import Learned
 from llamahome_tui.data.samples import Chat
@@ -37,6 +38,7 @@ class Tokens:
     end: str
     _tokenizer: Any
     _first_id: int | None
+    _said: _Said
 
     @classmethod
     def load(cls, model_dir: Path, named: Mapping[str, str]) -> Tokens:
@@ -56,6 +58,8 @@ class Tokens:
         first = tokenizer.token_to_id(named.get("bos_token", ""))
         starts = first is not None and first in framed
         end = named.get("eos_token", "")
+        # It would add special tokens, which nobody asks for here, and take white space out of the tokens' spans.
+        tokenizer.post_processor = None
         return cls(
             special=tuple(sorted(one for one in special if one)),
             special_ids=frozenset(number for number, token in added.items() if token.special),
@@ -64,6 +68,7 @@ class Tokens:
             end=end if tokenizer.token_to_id(end) is not None else "",
             _tokenizer=tokenizer,
             _first_id=first if starts else None,
+            _said=_Said(tokenizer, {number: token.content for number, token in added.items()}),
         )
 
     def encode(self, texts: Sequence[str]) -> list[RowTokens]:
@@ -72,9 +77,19 @@ class Tokens:
         return [RowTokens(one.ids, one.offsets) for one in encoded]
 
     def encode_one(self, text: str) -> RowTokens:
-        """As `encode`, for one text."""
-        encoded = self._tokenizer.encode(text, add_special_tokens=False)
-        return RowTokens(encoded.ids, encoded.offsets)
+        """As `encode`, for one text, and faster where what the tokens say joins to the very text.
+
+        The library takes a fifth of its time to find the spans of tokens. Where the bytes of all tokens are the bytes
+        of the text, and each of those is a character, their lengths are the spans.
+        """
+        if not self._said.fits or not text.isascii():
+            return self.encode([text])[0]
+        ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        said = list(map(self._said.__getitem__, ids))
+        if b"".join(said) != text.encode():
+            self._said.fits = False  # it adds or leaves out something, and will again
+            return self.encode([text])[0]
+        return RowTokens(ids, _Spans(list(accumulate(map(len, said)))))
 
     def plain(self, chat: Chat, train_on: str) -> Learned:
         """Prompt, completion and end of text of a row, for a model without a chat template."""
@@ -92,6 +107,55 @@ class Tokens:
         if self._first_id is None or ids[:1] == [self._first_id]:
             return ids, mask
         return [self._first_id, *ids], bytearray(1) + mask
+
+
+class _Spans(Sequence[tuple[int, int]]):
+    """The spans of tokens that follow one another without a gap, made from their ends when they are asked for."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self, ends: list[int]) -> None:
+        self._ends = ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(chain((0,), self._ends), self._ends, strict=False)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[int, int]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        at = range(len(self._ends))[index]
+        return self._ends[at - 1] if at else 0, self._ends[at]
+
+
+class _Said(dict[int, bytes]):
+    """What each token of a byte-level tokenizer says, looked up when it is first met; with others it does not fit."""
+
+    def __init__(self, tokenizer: Any, added: Mapping[int, str]) -> None:
+        super().__init__((number, text.encode()) for number, text in added.items())
+        self.fits = type(tokenizer.decoder).__name__ == "ByteLevel"
+        self._tokenizer = tokenizer
+        self._byte_of = _byte_level()
+
+    def __missing__(self, number: int) -> bytes:
+        token = self._tokenizer.id_to_token(number) or ""
+        said = bytes(self._byte_of.get(character, 0) for character in token)
+        self[number] = said
+        return said
+
+
+def _byte_level() -> dict[str, int]:
+    """The bytes that the characters of GPT-2's alphabet stand for: printable ones themselves, others from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    shown = {chr(byte): byte for byte in printable}
+    return shown | {chr(0x100 + at): byte for at, byte in enumerate(others)}
 
 
 def tokenizer_file(model_dir: Path) -> Path:

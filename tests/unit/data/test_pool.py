@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from llamahome_tui.data import pool as pools
+from llamahome_tui.data.answers import LEFT_OUT
 from llamahome_tui.data.confined import Limits
 from llamahome_tui.data.encode import Encoded, Encoder, Encoding, Seen
 from llamahome_tui.data.pool import Pool, workers_of
@@ -81,7 +82,8 @@ def test_every_kind_of_sample(encoding: Encoding) -> None:
     assert isinstance(text, Encoded) and isinstance(pair, Encoded) and isinstance(judged, Encoded)
     assert bytes(text.sequences[0].mask) == b"\0" + b"\1" * (len(text.sequences[0].ids) - 1)
     assert (text.group, text.line, pair.group, len(pair.sequences), judged.good) == ("g", 3, "h", 2, True)
-    assert bad == Bad("bad.jsonl", 6, "", "the chat starts with an answer")
+    assert isinstance(bad, Bad)
+    assert (bad.file, bad.line, bad.reason[:30]) == ("bad.jsonl", 6, "the chat starts with an answer")
     assert seen[3] == bad
     for look, whole in zip(seen[:3], (text, pair, judged), strict=True):
         assert isinstance(look, Seen)
@@ -250,6 +252,28 @@ def test_no_more_children_than_there_is_work_for(encoding: Encoding) -> None:
         assert len(children()) == 1
         list(pool.encode([[]]))
         assert list(pool.encode([])) == []
+
+
+def test_whoever_waits_is_called_meanwhile(tmp_path: Path) -> None:
+    calls = 0
+
+    def stop() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    before = time.monotonic()
+    with Pool(model(tmp_path, ENDLESS), 1, stop) as pool, pytest.raises(KeyboardInterrupt):
+        list(pool.encode(batches(1, 1)))
+    assert time.monotonic() - before < 3
+
+
+def test_doubts_come_along(tmp_path: Path) -> None:
+    asked, answered = chat(1).messages
+    (found,) = encoded(model(tmp_path), [Chat((asked, {**answered, "reasoning_content": "hm"}))])
+    assert isinstance(found, Encoded)
+    assert found.doubts == (LEFT_OUT,)
 
 
 def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
