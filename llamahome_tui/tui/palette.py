@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from llamahome_tui.tui.app import LlamaHomeApp
 
 
+# Operations that a view shows better than a sheet of text: the part of the data view for each.
+VIEWS = {"data inspect": "rows", "data validate": "bad", "data stats": "stats"}
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the palette."""
@@ -155,6 +159,11 @@ class Palette(ModalScreen[Callable[[], None] | None]):
 
 def perform(home: LlamaHomeApp, operation: Operation, subject: Mapping[str, str]) -> None:
     """Run an operation: ask for what must be typed, ask before it destroys, then show what it answers."""
+    if operation.name in VIEWS:
+        from llamahome_tui.tui.screens.training.data_ask import ask_file
+
+        ask_file(home, model=subject.get("model", ""), pane=VIEWS[operation.name])
+        return
     given = known(operation, subject)
     if not asks(operation, subject):
         _consent(home, operation, dict(given))

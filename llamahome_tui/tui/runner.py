@@ -116,16 +116,27 @@ class Poll(Generic[T]):
     """Reads something again and again in a daemon thread; the screen's tick takes the newest value.
 
     `read` gets nothing and gives a plain value. While `awake` is False nothing is read. `changed()` is True once for
-    each new value.
+    each new value. An `eager` one has every value painted at once: what follows a key must not wait for the clock.
+    `on_end` is called in the thread once it is closed.
     """
 
-    def __init__(self, app: LlamaHomeApp, name: str, read: Callable[[], T], every_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        app: LlamaHomeApp,
+        name: str,
+        read: Callable[[], T],
+        every_s: float = 1.0,
+        *,
+        eager: bool = False,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
         self.value: T | None = None
         self.error: LlamaHomeError | None = None
         self.awake = True
         self._app, self._name, self._read, self._every = app, name, read, every_s
         self._kick = threading.Event()
         self._closed = False
+        self._eager, self._on_end = eager, on_end
         self._version = self._seen = 0
         self._thread: threading.Thread | None = None
 
@@ -162,6 +173,8 @@ class Poll(Generic[T]):
             if self.awake:
                 self._turn()
             self._kick.wait(self._every)
+        if self._on_end is not None:
+            self._on_end()
 
     def _turn(self) -> None:
         try:
@@ -174,5 +187,54 @@ class Poll(Generic[T]):
             self.error = None
             self.value = value
         self._version += 1
-        if self._version == 1:
+        if self._version == 1 or self._eager:
             self._app.later(self._app.tick)  # what is shown first should not wait for the clock
+
+
+class Stopped(Exception):
+    """Raised out of a task's progress when it was cancelled; whoever works on it lets it pass."""
+
+
+class Task(Generic[T]):
+    """One long piece of work in a daemon thread, with progress and an end; `on_end` runs on the application's thread.
+
+    `work` is given a function to tell how much is done of how much, and must call it often: that is where it ends
+    when it is cancelled.
+    """
+
+    def __init__(
+        self,
+        app: LlamaHomeApp,
+        name: str,
+        work: Callable[[Callable[[int, int], None]], T],
+        on_end: Callable[[Task[T]], None] | None = None,
+    ) -> None:
+        self.value: T | None = None
+        self.error: LlamaHomeError | None = None
+        self.running = True
+        self.cancelled = False
+        self.share: float | None = None
+        self._app, self._name, self._work, self._on_end = app, name, work, on_end
+        threading.Thread(target=self._run, name=f"task {name}", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Have it end at its next sign of progress."""
+        self.cancelled = True
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.cancelled:
+            raise Stopped
+        self.share = done / total if total else None
+
+    def _run(self) -> None:
+        try:
+            self.value = self._work(self._tell)
+        except Stopped:
+            pass
+        except LlamaHomeError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001 (the outer wall, as above)
+            self.error = self._app.fault(error, self._name)
+        self.running = False
+        if self._on_end is not None:
+            self._app.later(self._on_end, self)

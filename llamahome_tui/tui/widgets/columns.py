@@ -49,9 +49,18 @@ def widths(columns: Sequence[Column], width: int) -> list[int]:
 def fitted(
     cells: Iterable[tuple[str, Style]], columns: Sequence[Column], width: int, base: Style, *, ascii_only: bool
 ) -> list[Segment]:
-    """The cells of one line side by side; a text that is too long ends in an ellipsis."""
+    """The cells of one line side by side; a text that is too long ends in an ellipsis.
+
+    Where there are fewer cells than columns, the last one has the room of those that are missing.
+    """
+    given = list(cells)
+    rooms = widths(columns, width)
+    rest = sum(room + 2 for room in rooms[len(given) :] if room)
+    rooms = rooms[: len(given)]
+    if rooms:
+        rooms[-1] += rest if rooms[-1] else max(0, rest - 2)
     segments: list[Segment] = []
-    for (text, style), room, column in zip(cells, widths(columns, width), columns, strict=True):
+    for (text, style), room, column in zip(given, rooms, columns, strict=False):
         if not room:
             continue
         if cell_len(text) > room:

@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.strip import Strip
 
-from llamahome_tui.data.stats import Bin
 from llamahome_tui.tui.widgets.tone import Toned
 from llamahome_tui.units import human_count
+
+if TYPE_CHECKING:
+    from llamahome_tui.data.figures import Bin  # which brings numpy
 
 Run = tuple[str, str]  # text, tone
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def columns(bins: Sequence[Bin], width: int) -> list[float]:
-    """Rows for each cell of the width: of the bin in the cell's middle, or of its share of bins that are narrower."""
+    """Rows for each cell of the width. Every bin is as wide as the others, however many lengths it holds."""
     if not bins or width < 1:
         return []
-    low, high = bins[0].start, bins[-1].end
-    scale = width / max(1, high - low)
+    each = width / len(bins)
+    if each >= 1:
+        return [float(bins[min(len(bins) - 1, int((cell + 0.5) / each))].rows) for cell in range(width)]
     found = [0.0] * width
-    for one in bins:
-        left, right = (one.start - low) * scale, (one.end - low) * scale
+    for at, one in enumerate(bins):
+        left, right = at * each, (at + 1) * each
         for cell in range(int(left), min(width, int(right) + 1)):
-            if right - left < 1:
-                found[cell] += one.rows * max(0.0, min(right, cell + 1) - max(left, cell)) / (right - left)
-            elif left <= cell + 0.5 < right:
-                found[cell] = float(one.rows)
+            found[cell] += one.rows * max(0.0, min(right, cell + 1) - max(left, cell)) / each
     return found
+
+
+def cell_of(bins: Sequence[Bin], length: int, width: int) -> int | None:
+    """The cell in which a length lies; None past the ends."""
+    for at, one in enumerate(bins):
+        if one.start <= length < one.end:
+            return min(width - 1, int((at + (length - one.start) / (one.end - one.start)) * width / len(bins)))
+    return None
 
 
 def draw(bins: Sequence[Bin], width: int, height: int, *, limit: int = 0, ascii_only: bool = False) -> list[list[Run]]:
     """Lines of (text, tone): the bars, an axis with the mark of `limit` (0: none) and the numbers below it.
 
-    A bin with any row at all is at least one eighth high. What lies past the limit has the tone of a warning.
+    A bin with any row at all is at least one eighth high. What lies past the limit has the tone of a warning. The last
+    bin may hold all that is far longer than the rest: its lengths stand under it.
     """
     gutter = len(human_count(max((one.rows for one in bins), default=0))) + 1
     inner = width - gutter
@@ -43,8 +53,7 @@ def draw(bins: Sequence[Bin], width: int, height: int, *, limit: int = 0, ascii_
         return []
     heights = columns(bins, inner)
     top = max(heights) or 1.0
-    low, high = bins[0].start, bins[-1].end
-    at = round((limit - low) / max(1, high - low) * inner) if limit and low <= limit < high else None
+    at = cell_of(bins, limit, inner) if limit else None
     bars = height - 2
     lines: list[list[Run]] = []
     for row in range(bars):
@@ -55,7 +64,7 @@ def draw(bins: Sequence[Bin], width: int, height: int, *, limit: int = 0, ascii_
         lines.append([(f"{label:>{gutter - 1}} ", "dim"), ("".join(cells[:split]), "first")])
         if split < inner:
             lines[-1].append(("".join(cells[split:]), "warn"))
-    return [*lines, _axis(gutter, inner, at, ascii_only), _numbers(gutter, inner, (low, high), limit, at)]
+    return [*lines, _axis(gutter, inner, at, ascii_only), _numbers(gutter, inner, bins, limit, at)]
 
 
 def _cell(tall: float, floor: int, ascii_only: bool, some: bool) -> str:
@@ -73,9 +82,12 @@ def _axis(gutter: int, inner: int, at: int | None, ascii_only: bool) -> list[Run
     return [(" " * gutter, ""), (dash * at, "line"), (mark, "warn"), (dash * (inner - at - 1), "line")]
 
 
-def _numbers(gutter: int, inner: int, ends: tuple[int, int], limit: int, at: int | None) -> list[Run]:
-    """The first and last length, and the limit under its mark; an end gives way to it."""
-    left, right = human_count(ends[0]), human_count(ends[1] - 1)
+def _numbers(gutter: int, inner: int, bins: Sequence[Bin], limit: int, at: int | None) -> list[Run]:
+    """The first length, those of the last bin, and the limit under its mark; an end gives way to it."""
+    last = bins[-1]
+    wider = last.end - last.start > bins[0].end - bins[0].start
+    left = human_count(bins[0].start)
+    right = f"{human_count(last.start)}-{human_count(last.end - 1)}" if wider else human_count(last.end - 1)
     line = [" "] * inner
     line[: len(left)] = left
     line[inner - len(right) :] = right

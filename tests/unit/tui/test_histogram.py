@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamahome_tui.data.stats import Bin
+from llamahome_tui.data.figures import Bin
 from llamahome_tui.tui.widgets.histogram import columns, draw
 
 ROWS = (1, 5, 40, 90, 100, 80, 30, 8, 0, 1)
@@ -39,7 +39,7 @@ def test_a_lone_row_shows_and_all_lines_are_as_wide(ascii_only: bool) -> None:
 def test_the_limit_is_marked_and_named_and_parts_the_tones() -> None:
     drawn = draw(BELL, 54, 8, limit=150)
     axis = "".join(text for text, _ in drawn[-2])
-    assert axis.index("▲") == 4 + round(150 / 200 * 50)
+    assert axis.index("▲") == 4 + 150 * 50 // 200
     assert "max_length 150" in "".join(text for text, _ in drawn[-1])
     assert [tone for _, tone in drawn[0]] == ["dim", "first", "warn"]
 
@@ -53,3 +53,11 @@ def test_without_a_limit_in_sight_there_is_no_mark(limit: int) -> None:
 def test_too_small_is_nothing(width: int, height: int) -> None:
     assert draw(BELL, width, height) == []
     assert draw([], 50, 8) == []
+
+
+def test_a_wide_last_bin_takes_no_more_room_and_says_what_it_holds() -> None:
+    bins = [*BELL, Bin(200, 90_001, 60)]
+    drawn = lines(bins, 59, 8, limit=60_000)
+    assert drawn[-3][-5:] == "█████" != drawn[-3][-10:-5]
+    assert drawn[-2].rindex("▲") >= 54
+    assert lines(bins, 59, 8)[-1].endswith("200-90k")

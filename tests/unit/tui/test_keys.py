@@ -13,6 +13,7 @@ from llamahome_tui.tui.splash import frame, plain
 
 TOGETHER = [
     ("app", "models", "table"), ("app", "training", "table"), ("app", "run", "text"), ("app", "cache", "table"),
+    ("app", "data", "rows"), ("app", "data", "text", "tokens"), ("app", "data", "table"),
     ("app", "logs", "text"), ("dialog",), ("prompt",), ("palette",), ("sheet", "text"),
 ]  # fmt: skip
 

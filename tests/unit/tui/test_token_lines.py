@@ -56,7 +56,7 @@ def test_parts_have_titles_and_tokens_are_numbered_through() -> None:
     layout = Layout([part("a", "b", title="chosen", mask=b"\0\1"), part("c", title="rejected")], 60)
     layout.more(10)
     assert texts(layout) == [
-        "chosen: 1 of 2 tokens trained", "ab", "", "rejected: 0 of 1 tokens trained", "c",
+        "chosen: 1 of 2 tokens learned", "ab", "", "rejected: 0 of 1 tokens learned", "c",
     ]  # fmt: skip
     assert [token for line in layout.lines for _, token in line] == [TITLE, 0, 1, TITLE, 2]
 

@@ -226,6 +226,12 @@ class RunPage(BaseScreen):
         if self.is_current:
             self.app.pop_screen()
 
+    def action_data(self) -> None:
+        """The data of the run."""
+        from llamahome_tui.tui.screens.training import data_ask
+
+        data_ask.open_run(self.home, self.run)
+
     def action_copy(self) -> None:
         """Copy the run's id."""
         actions.copy_id(self.home, self.run.id)

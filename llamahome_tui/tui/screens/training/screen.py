@@ -37,6 +37,7 @@ EMPTY = (
     "",
     "  n                          start one from a spec file",
     "  llamahome --batch demo     see a real fine-tune in about a minute",
+    "  D                          look at data: rows, tokens, statistics",
     "  llamahome --batch runs exec --name N -- COMMAND",
     "                             watch any command of your own here",
 )
@@ -195,6 +196,17 @@ class TrainingScreen(BaseScreen):
         """The selected run's log."""
         if self.table.selected:
             self._page(self.table.selected, zoom="log")
+
+    def action_data(self) -> None:
+        """The data of the selected run; without one it is asked for."""
+        from llamahome_tui.jobs.store import Run
+        from llamahome_tui.tui.screens.training import data_ask
+
+        selected = self.table.selected
+        if selected:
+            data_ask.open_run(self.home, Run(selected, self.home.context.places.runs / selected))
+        else:
+            data_ask.ask_file(self.home)
 
     def action_copy(self) -> None:
         """Copy the selected run's id."""
