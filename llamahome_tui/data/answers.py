@@ -120,6 +120,14 @@ class Script:
                 ) from None
         return self._prompts[turn]
 
+    def header(self, turn: int) -> int:
+        """Where in the prompt of message `turn` that begins which asks for an answer: the role's header."""
+        prompt = self.prompt(turn).text
+        try:
+            return shared(self._render(turn).text, prompt)
+        except RenderError:
+            return len(prompt)
+
     def _start(self, turn: int) -> int:
         if turn == 0:
             raise MaskError("the chat starts with an answer, which no prompt asks for", why="opening")
@@ -224,11 +232,7 @@ class Script:
     def _other_prompt(self, turn: int, prompt: str) -> MaskError:
         same = shared(prompt, self.text)
         asked, shown = prompt[same:], self.text[same:]
-        try:
-            before = shared(self._render(turn).text, prompt)
-        except RenderError:
-            before = len(prompt)
-        if same >= before:
+        if same >= self.header(turn):
             return MaskError(
                 f"a model is asked for message {turn + 1} with a prompt that ends in {_ending(prompt)}, "
                 f"and the finished chat goes on with {_quoted(shown)} in place of {_quoted(asked)}",

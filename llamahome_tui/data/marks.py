@@ -58,12 +58,21 @@ def believed(
         for at, number in enumerate(owned[turn]):
             start, end = whole.marked[number]
             if at == 0 and turn:
-                # What a prompt ends in is no part of the answer.
-                start = min(max(start, shared(script.prompt(turn).text, script.text)), end)
+                start = min(max(start, _prompted(script, turn, start)), end)
             end = _without_space(script.text, start, end, special)
             if end > start:
                 found.append(Answer(start, end, script.text[start:end].endswith(special)))
     return found
+
+
+def _prompted(script: Script, turn: int, start: int) -> int:
+    """Where the prompt of an answer ends that is marked from `start` on: what it ends in is no part of the answer.
+
+    Of a prompt that the finished chat does not hold (it ends in <think>) only the role's header is, where it is marked.
+    """
+    prompt = script.prompt(turn).text
+    same = shared(prompt, script.text)
+    return same if same == len(prompt) or start <= script.header(turn) else start
 
 
 def _owners(script: Script) -> dict[int, list[int]] | None:

@@ -235,6 +235,29 @@ def test_derived_masks_equal_the_marks(name: str) -> None:
     assert bool(compared) == TABLE[name].proven
 
 
+@pytest.mark.parametrize("name", trl_chats.pairs())
+def test_a_marked_twin_gives_its_marks(name: str) -> None:
+    """As `data.template` it decides what is learned, also where its prompts end in something that it lacks later."""
+    twin, special = trl_chats.template(name + trl_chats.MARKED), trl_chats.special(name)
+    for title in ("plain 3", "plain 3, system", "thinking 3", "tools 2", "answer imitates 3", "user imitates 1"):
+        chat = trl_chats.chats()[title]
+        rendered = _rendered(twin, chat, {})
+        if (
+            rendered is None
+            or (chat.tools and not twin.knows_tools)
+            or (name, title) == ("deepseek_r1_distill", "tools 2")
+        ):
+            continue
+        found = learned(twin, chat, train_on="assistant", options={}, special=special)
+        whole = header(name + trl_chats.MARKED, ())
+        for head in (whole, whole.partition("<think>")[0]):
+            ours, theirs = (trimmed(found.text, spans, head) for spans in (found.spans, rendered.marked))
+            if ours == ended(found.text, ours, theirs, special):
+                break
+        else:
+            raise AssertionError((title, found.spans, rendered.marked))
+
+
 @pytest.mark.parametrize("name", trl_chats.names())
 def test_what_is_derived_is_what_the_model_writes(name: str) -> None:
     """Told without the code under test: prompts are rendered again, and every answer has words of its own."""
