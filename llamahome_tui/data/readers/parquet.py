@@ -37,6 +37,10 @@ class ParquetFile:
         if len(set(names)) < len(names):
             twice = next(name for at, name in enumerate(names) if name in names[:at])
             raise Unreadable(f'the column "{twice[:60]}" stands in the file twice', 0)
+        for at, group in enumerate(self._groups):
+            if any(_is_bomb(group.column(number)) for number in range(group.num_columns)):
+                times = limits.MAX_UNPACKED_TIMES
+                raise Unreadable(f"row group {at + 1} grows more than {times} times, as no data set does", 0)
         self.count: int = sum(group.num_rows for group in self._groups)
 
     def close(self) -> None:
@@ -73,6 +77,11 @@ class ParquetFile:
     @staticmethod
     def _packed_bytes(group: Any) -> int:
         return sum(group.column(at).total_compressed_size for at in range(group.num_columns))
+
+
+def _is_bomb(chunk: Any) -> bool:
+    most = max(limits.UNPACKED_ALLOWANCE, limits.MAX_UNPACKED_TIMES * int(chunk.total_compressed_size))
+    return int(chunk.total_uncompressed_size) > most
 
 
 def _rows(batch: Any, name: str, line: int) -> Iterator[Read]:

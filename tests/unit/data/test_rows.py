@@ -69,7 +69,7 @@ def test_an_empty_array_and_an_empty_file_have_no_rows(tmp_path: Path) -> None:
         (b'{"a": 1}\n{"a": 1e999}\n', 2, "too large a number"),
         (b'{"a": 1}\n{"a": 1} {"a": 2}\n', 2, "column 10"),
         (b'{"a": 1}\n{"a": "\xff"}\n', 2, "UTF-8"),
-        ("{\n \"a\": 1\n}\n{\n", 1, "one object per line"),
+        ('{\n "a": 1\n}\n{\n', 1, "one object per line"),
         (b'[{"a": 1}]\n{"a": 2}', 2, "follows the array"),
         (b'{"a": 1}\n{"a": "x\\u0000"}\n', 2, "NUL"),
         (b'{"a": 1}\n{"a": [{"b": "x\\u0000"}]}\n', 2, "NUL"),

@@ -82,6 +82,15 @@ def test_a_giant_row_costs_that_row(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "longer than" in bad(path)[0][2]
 
 
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNPACKED_ALLOWANCE", 1 << 20)
+    options: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "row_group_size": 10}
+    path = parquet(tmp_path / "d.parquet", [{"n": 1, "text": "x" * (1 << 18)}] * 20, **options)
+    ((line, _, reason),) = bad(path)
+    assert line == 0
+    assert "row group 1 grows more than 500 times" in reason
+
+
 def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     table = pyarrow.table([pyarrow.array([1]), pyarrow.array([2])], names=["a", "a"])
     pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
