@@ -242,12 +242,10 @@ def test_a_marked_twin_gives_its_marks(name: str) -> None:
     for title in ("plain 3", "plain 3, system", "thinking 3", "tools 2", "answer imitates 3", "user imitates 1"):
         chat = trl_chats.chats()[title]
         rendered = _rendered(twin, chat, {})
-        if (
-            rendered is None
-            or (chat.tools and not twin.knows_tools)
-            or (name, title) == ("deepseek_r1_distill", "tools 2")
-        ):
+        if rendered is None or (chat.tools and not twin.knows_tools):
             continue
+        if chat.tools and name.startswith("deepseek"):
+            continue  # its prompts end in another way after a tool's reply
         found = learned(twin, chat, train_on="assistant", options={}, special=special)
         whole = header(name + trl_chats.MARKED, ())
         for head in (whole, whole.partition("<think>")[0]):
