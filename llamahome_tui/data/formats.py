@@ -173,8 +173,8 @@ def renamed(value: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str
 
 def _inside(found: Any, inner: Mapping[str, str]) -> Any:
     if isinstance(found, list):
-        return [_inside(one, inner) if isinstance(one, Mapping) else one for one in found]
-    if isinstance(found, Mapping):
+        return [_inside(one, inner) if isinstance(one, dict) else one for one in found]
+    if isinstance(found, dict):
         ours = set(inner.values())
         return {inner.get(key, key): one for key, one in found.items() if key in inner or key not in ours}
     return found
@@ -191,7 +191,7 @@ def _theirs(field: str, columns: Mapping[str, str]) -> str:
 
 def _conversation(value: Mapping[str, Any]) -> str:
     messages = next((value[name] for name in LISTS if value.get(name) is not None), None)
-    if isinstance(messages, list) and messages and isinstance(messages[0], Mapping):
+    if isinstance(messages, list) and messages and isinstance(messages[0], dict):
         return "sharegpt" if "from" in messages[0] else "messages" if "role" in messages[0] else ""
     if isinstance(messages, str) and messages.lstrip()[:1] == "[":  # as CSV has to write it
         return "sharegpt" if '"from"' in messages[:200] else "messages"

@@ -25,14 +25,14 @@ def decoded(text: str) -> Any:
     What JSON allows and a tokenizer does not take (see `unusable`) is only looked for where the text could hold it.
     """
     try:
-        value, end = DECODER.raw_decode(text, _start(text))
+        value, end = DECODER.raw_decode(text, 0 if text[:1] == "{" else _start(text))
     except json.JSONDecodeError as error:
         raise NotJson(f"is not JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
         raise NotJson("is nested too deep") from None
     except ValueError as error:
         raise NotJson(f"is not JSON: {str(error)[:100]}") from None
-    if end != len(text) and (rest := _start(text, end)) != len(text):
+    if text[end:] not in ("", "\n", "\r\n") and (rest := _start(text, end)) != len(text):
         column = rest - text.rfind("\n", 0, rest)
         raise NotJson(f"is not JSON: something follows the value (column {column})")
     return value

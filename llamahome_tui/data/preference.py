@@ -61,7 +61,7 @@ def judged(value: Mapping[str, Any], origin: Origin) -> Judged:
 
 def _answer(value: Mapping[str, Any], field: str) -> list[Turn]:
     found = value.get(field)
-    if isinstance(found, Mapping):
+    if isinstance(found, dict):
         return [turn_of(found, field)]
     if isinstance(found, list):
         return turns_in(list_of(value, field), field)

@@ -28,20 +28,28 @@ _MEDIA = ("images", "videos", "audios")
 
 @dataclass(slots=True)
 class Turn:
-    """One message and the paths of its role and text in the row."""
+    """One message, the path of where it stands in the row, and what its role and text are called there."""
 
     message: dict[str, Any]
-    role_at: str
-    text_at: str
+    role: str
+    at: str
+    role_name: str = ""
+    text_name: str = ""
 
     @property
-    def role(self) -> str:
-        return str(self.message["role"])
+    def role_at(self) -> str:
+        """The path of the role."""
+        return f"{self.at}.{self.role_name}" if self.role_name else self.at
+
+    @property
+    def text_at(self) -> str:
+        """The path of the text."""
+        return f"{self.at}.{self.text_name}" if self.text_name else self.at
 
 
 def said(role: str, text: str, at: str) -> Turn:
     """A message made of one text field."""
-    return Turn({"role": role, "content": text}, at, at)
+    return Turn({"role": role, "content": text}, role, at)
 
 
 def turns_in(listed: Sequence[Any], field: str) -> list[Turn]:
@@ -51,8 +59,11 @@ def turns_in(listed: Sequence[Any], field: str) -> list[Turn]:
 
 def turn_of(one: Any, at: str) -> Turn:
     """One message. Raises RowError with the path of what is wrong in it."""
-    if not isinstance(one, Mapping):
+    if not isinstance(one, dict):
         raise RowError(at, "is no object with role and content")
+    role = one.get("role")
+    if len(one) == 2 and role in _ROLES and isinstance(content := one.get("content"), str):
+        return Turn({"role": role, "content": content}, role, at, "role", "content")  # nearly all there are
     turn = _sharegpt(one, at) if "from" in one and "role" not in one else _openai(one, at)
     if turn.role == "assistant":
         _take_weight(one, at, turn.message)
@@ -93,10 +104,10 @@ def tools_of(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         raise RowError("tools", f"is no list of functions but {kind_of(tools)}")
     found: list[Mapping[str, Any]] = []
     for at, tool in enumerate(tools):
-        if not isinstance(tool, Mapping):
+        if not isinstance(tool, dict):
             raise RowError(f"tools[{at}]", f"is no function but {kind_of(tool)}")
         inner = tool.get("function", tool)
-        if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
             raise RowError(f"tools[{at}]", "is a function without a name")
         found.append(tool if "function" in tool else {"type": "function", "function": tool})
     return found
@@ -154,7 +165,7 @@ def _openai(one: Mapping[str, Any], at: str) -> Turn:
     for name in _PASSED_ON:
         if one.get(name) is not None:
             message[name] = text_of(one, name, at=f"{at}.{name}")
-    return Turn(message, role_at, text_at)
+    return Turn(message, role, at, "role", "content")
 
 
 def _sharegpt(one: Mapping[str, Any], at: str) -> Turn:
@@ -164,8 +175,10 @@ def _sharegpt(one: Mapping[str, Any], at: str) -> Turn:
     if role is None:
         raise RowError(role_at, f'is "{speaker[:40]}", and nobody is known under that name')
     if speaker in _CALLING:
-        return Turn({"role": role, "tool_calls": _calls(one.get("value"), text_at)}, role_at, text_at)
-    return Turn({"role": role, "content": _content(one.get("value"), text_at)}, role_at, text_at)
+        message = {"role": role, "tool_calls": _calls(one.get("value"), text_at)}
+    else:
+        message = {"role": role, "content": _content(one.get("value"), text_at)}
+    return Turn(message, role, at, "from", "value")
 
 
 def _take_weight(one: Mapping[str, Any], at: str, message: dict[str, Any]) -> None:
@@ -189,7 +202,7 @@ def _content(content: Any, at: str) -> str:
         raise RowError(at, f"is no text but {kind_of(content)}")
     parts: list[str] = []
     for number, part in enumerate(content):
-        fits = isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS and isinstance(part.get("text"), str)
+        fits = isinstance(part, dict) and part.get("type") in _TEXT_PARTS and isinstance(part.get("text"), str)
         if not fits:
             raise RowError(f"{at}[{number}]", "is no text part, and only text can be trained on")
         parts.append(part["text"])
@@ -206,8 +219,8 @@ def _tool_calls(one: Mapping[str, Any], at: str) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     for number, call in enumerate(listed):
         here = f"{at}.tool_calls[{number}]"
-        inner = call.get("function") if isinstance(call, Mapping) else None
-        if isinstance(inner, Mapping):
+        inner = call.get("function") if isinstance(call, dict) else None
+        if isinstance(inner, dict):
             made = _call(inner, f"{here}.function")
             calls.append(made | ({"id": call["id"]} if isinstance(call.get("id"), str) else {}))
         else:
@@ -230,13 +243,13 @@ def _calls(value: Any, at: str) -> list[dict[str, Any]]:
 
 
 def _call(call: Any, at: str) -> dict[str, Any]:
-    if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         raise RowError(at, "is no function call with name and arguments")
     arguments = call.get("arguments")
     if isinstance(arguments, str) and arguments.strip():
         arguments = json_of(arguments, f"{at}.arguments")
     if arguments in (None, ""):
         arguments = {}
-    if not isinstance(arguments, Mapping):
+    if not isinstance(arguments, dict):
         raise RowError(f"{at}.arguments", f"is no object but {kind_of(arguments)}")
     return {"type": "function", "function": {"name": call["name"], "arguments": arguments}}
