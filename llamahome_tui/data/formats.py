@@ -150,6 +150,8 @@ def unknown_format(rows: Sequence[Row]) -> str:
         way = f'; try data.columns = {{ prompt = "{asked}", completion = "{told}" }}'
     elif running:
         way = f'; try data.columns = {{ text = "{running}" }}'
+    else:
+        way = "; name them in data.columns, as llamahome --batch data formats has them"
     return f"the format of the rows is not known: their columns are {shown}{way}"
 
 

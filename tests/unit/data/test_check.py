@@ -15,6 +15,10 @@ from llamahome_tui.data.rows import Bad
 U, A = {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}
 MESSAGES: dict[str, Any] = {"messages": [U, A]}
 ALPACA: dict[str, Any] = {"instruction": "i", "output": "o"}
+UNKNOWN = (
+    "the format of the rows is not known: their columns are x; "
+    "name them in data.columns, as llamahome --batch data formats has them"
+)
 COMPLETION: dict[str, Any] = {"prompt": "p", "completion": "c"}
 
 
@@ -59,7 +63,7 @@ def test_files_without_rows_and_of_no_format(tmp_path: Path) -> None:
         ("blank.jsonl", "\n\n", "the file is empty"),
         ("array.json", "[]", "the file is empty"),
         ("header.csv", "prompt,completion\n", "the file is empty"),
-        ("strange.jsonl", '{"x": 1}\n' * 3, "the format of the rows is not known: their columns are x"),
+        ("strange.jsonl", '{"x": 1}\n' * 3, UNKNOWN),
     ):
         (tmp_path / name).write_text(content)
         found = validate([tmp_path / name])

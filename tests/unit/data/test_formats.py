@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -406,3 +407,15 @@ def test_any_row_is_a_sample_or_a_reason(value: dict[str, Any], format: str) -> 
         assert error.reason
         return
     assert isinstance(made, Text) or all(chat.answer is not None for chat in chats_of(made))
+
+
+def test_the_page_on_data_has_every_rule_and_example() -> None:
+    page = Path(__file__).resolve().parents[3].joinpath("docs", "data.md").read_text()
+    for rule in RULES:
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{rule.name}` |")]
+        assert f"`{rule.example}`" in line
+        plain = line.replace("`", "")
+        assert rule.learned in plain
+        assert rule.rule.replace(" and observation", ", observation") in plain.replace(
+            " and observation", ", observation"
+        )
