@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Protocol
 
@@ -17,11 +18,12 @@ from llamahome_tui.data.masks import Learned, MaskError, learned, token_mask
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.samples import Chat, Judged, Pair, Sample, Text
 from llamahome_tui.data.template import ChatTemplate, RenderError, special_tokens
-from llamahome_tui.data.tokens import RowTokens, Tokens
+from llamahome_tui.data.tokens import Tokens
 from llamahome_tui.errors import DataError
 from llamahome_tui.training.shape import Data
 
 MAX_TEXT = 32 << 20  # characters of one rendered text: a row has at most 16 MiB
+_TOGETHER = 32  # rows that are rendered before they are tokenised: each of both is faster when it is not interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,13 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """One text on its way: how it was learned, and its tokens in it."""
+    """One text with its tokens. `framed`: a token stands before it that is not in it."""
 
-    text: str
+    found: Learned
     ids: list[int]
     offsets: Sequence[tuple[int, int]]
     mask: bytearray
-    framed: bool  # a token stands before the text that is not in it
-    open_ended: bool = False
-    doubts: tuple[str, ...] = ()
+    framed: bool
 
 
 class Encoder:
@@ -119,66 +119,60 @@ class Encoder:
 
     def encode(self, samples: Sequence[Sample], watch: Watch | None = None) -> list[Encoded | Bad]:
         """One Encoded or Bad per sample, in order. Raises DataError where no row could be used."""
-        return [self._encoded(sample, number, watch) for number, sample in enumerate(samples)]
+        found: list[Encoded | Bad] = []
+        for start in range(0, len(samples), _TOGETHER):
+            part = samples[start : start + _TOGETHER]
+            drawn = [self._drawn(sample, number, watch) for number, sample in enumerate(part, start)]
+            found += map(self._encoded, part, drawn, range(start, start + len(part)), repeat(watch))
+        return found
 
     def look(self, sample: Sample, watch: Watch | None = None) -> Seen | Bad:
         """The sample with the text and the place of each token."""
-        try:
-            made = self._made(sample, 0, watch)
-        except (RenderError, MaskError) as error:
-            return Bad(sample.file, sample.line, "", str(error))
+        drawn = self._drawn(sample, 0, watch)
+        made = drawn if isinstance(drawn, Bad) else self._made(sample, drawn, 0, watch)
+        if isinstance(made, Bad):
+            return made
         titles = ("chosen", "rejected") if isinstance(sample, Pair) else ("",)
         return Seen(tuple(self._part(title, one) for title, one in zip(titles, made, strict=True)))
 
-    def _encoded(self, sample: Sample, number: int, watch: Watch | None) -> Encoded | Bad:
-        try:
-            made = self._made(sample, number, watch)
-        except (RenderError, MaskError) as error:
-            return Bad(sample.file, sample.line, "", str(error))
+    def _encoded(self, sample: Sample, drawn: list[Learned] | Bad, number: int, watch: Watch | None) -> Encoded | Bad:
+        made = drawn if isinstance(drawn, Bad) else self._made(sample, drawn, number, watch)
+        if isinstance(made, Bad):
+            return made
         content = hashlib.blake2b(digest_size=16)
         for one in made:
-            content.update(one.text.encode())
+            content.update(one.found.text.encode())
         return Encoded(
-            tuple(Tokenised(array("i", one.ids), one.mask) for one in made),
+            tuple([Tokenised(array("i", one.ids), one.mask) for one in made]),
             content.digest(),
             sample.group,
             sample.file,
             sample.line,
-            any(one.open_ended for one in made),
+            any(one.found.open_ended for one in made),
             sample.good if isinstance(sample, Judged) else None,
-            tuple(dict.fromkeys(doubt for one in made for doubt in one.doubts)),
+            tuple(dict.fromkeys([doubt for one in made for doubt in one.found.doubts])),
         )
 
-    def _made(self, sample: Sample, number: int, watch: Watch | None) -> list[_Made]:
+    def _drawn(self, sample: Sample, number: int, watch: Watch | None) -> list[Learned] | Bad:
+        """The texts of a sample, and what is learned of them."""
         if isinstance(sample, Text):
             if not self._tokens.end:
                 raise self._no_end(sample)
-            return [self._running(sample, number, watch)]
+            text = self._tokens.running(sample.text)
+            return [Learned(text, ((0, len(text)),))]
         chats = (sample.chosen, sample.rejected) if isinstance(sample, Pair) else (_chat(sample),)
-        return [self._answered(chat, sample, number, watch) for chat in chats]
-
-    def _running(self, sample: Text, number: int, watch: Watch | None) -> _Made:
-        text = self._tokens.running(sample.text)
-        if watch:
-            watch.tokenising(number, len(text))
-        row = self._tokens.encode_one(text)
-        return self._framed(text, row, bytearray(b"\1") * len(row.ids))
-
-    def _answered(self, chat: Chat, sample: Sample, number: int, watch: Watch | None) -> _Made:
-        if watch:
-            watch.rendering(number)
-        found = self._learned(chat, sample)
-        if len(found.text) > MAX_TEXT:
-            raise RenderError(f"the chat template makes a text of more than {MAX_TEXT >> 20} Mi characters of it")
-        if watch:
-            watch.tokenising(number, len(found.text))
-        row = self._tokens.encode_one(found.text)
-        doubts = list(found.doubts)
-        mask = token_mask(found.text, row.offsets, found.spans, doubts=doubts)
-        if self._template is None:
-            return self._framed(found.text, row, mask)
-        mask[:1] = b"\0" * len(mask[:1])
-        return _Made(found.text, row.ids, row.offsets, mask, False, found.open_ended, tuple(doubts))
+        found = []
+        for chat in chats:
+            if watch:
+                watch.rendering(number)
+            try:
+                found.append(self._learned(chat, sample))
+            except (RenderError, MaskError) as error:
+                return Bad(sample.file, sample.line, "", str(error))
+            if len(found[-1].text) > MAX_TEXT:
+                reason = f"the chat template makes a text of more than {MAX_TEXT >> 20} Mi characters of it"
+                return Bad(sample.file, sample.line, "", reason)
+        return found
 
     def _learned(self, chat: Chat, sample: Sample) -> Learned:
         template = self._template
@@ -188,21 +182,39 @@ class Encoder:
             if not self._tokens.end:
                 raise self._no_end(sample)
             return self._tokens.plain(chat, self._train_on)
-        if not template.knows_tools and any("tool_calls" in message for message in chat.messages):
-            raise MaskError("it calls tools, and the chat template leaves tool calls out")
         found = learned(template, chat, train_on=self._train_on, options=self._options, special=self._tokens.special)
         if found.open_ended and not self._tokens.end:
             raise self._no_end(sample)
         return found
 
-    def _framed(self, text: str, row: RowTokens, mask: bytearray) -> _Made:
-        """Plain text, with the token that stands before it."""
-        framed, mask = self._tokens.framed(row.ids, mask)
-        mask[:1] = b"\0" * len(mask[:1])
-        return _Made(text, framed, row.offsets, mask, len(framed) > len(row.ids))
+    def _made(self, sample: Sample, drawn: Sequence[Learned], number: int, watch: Watch | None) -> list[_Made] | Bad:
+        """The texts of a sample with their tokens."""
+        made = []
+        for found in drawn:
+            if watch:
+                watch.tokenising(number, len(found.text))
+            row = self._tokens.encode_one(found.text)
+            doubts = list(found.doubts)
+            ids, framed = row.ids, False
+            try:
+                mask = (
+                    bytearray(b"\1") * len(ids)
+                    if isinstance(sample, Text)
+                    else token_mask(found.text, row.offsets, found.spans, doubts=doubts)
+                )
+            except MaskError as error:
+                return Bad(sample.file, sample.line, "", str(error))
+            if isinstance(sample, Text) or self._template is None:
+                ids, mask = self._tokens.framed(ids, mask)
+                framed = len(ids) > len(row.ids)
+            else:
+                found = replace(found, doubts=tuple(doubts)) if doubts else found
+            mask[:1] = b"\0" * len(mask[:1])
+            made.append(_Made(found, ids, row.offsets, mask, framed))
+        return made
 
     def _part(self, title: str, made: _Made) -> SeenPart:
-        text, offsets = made.text, tuple(made.offsets)
+        text, offsets = made.found.text, tuple(made.offsets)
         if made.framed:
             before = len(self._tokens.first)
             text = self._tokens.first + text
