@@ -18,7 +18,6 @@ from llamahome_tui.data.readers import jsonl
 from llamahome_tui.data.readers.cursor import Cursor, Progress, Unreadable
 from llamahome_tui.data.readers.source import Source, opened
 from llamahome_tui.data.rows import Bad, Read, Row, guarded, unopened
-from llamahome_tui.errors import NotFoundError
 
 _APART = 1 << 18  # bytes between two places of a file that has to be read to be indexed
 _STEP_ROWS = 64
@@ -48,7 +47,7 @@ class RowIndex:
         return self._kind.done
 
     def scan(self, budget_s: float) -> bool:
-        """Index further for about so long; True once all rows are known."""
+        """Index further for about so long, at least by one step; True once all rows are known."""
         end = time.monotonic() + budget_s
         while not self._kind.done:
             self._kind.step()
@@ -69,25 +68,6 @@ class RowIndex:
     def close(self) -> None:
         """Close the file."""
         self._kind.close()
-
-
-def row_at(path: Path, number: int) -> Read:
-    """One row, numbered from 0, without an index. Raises NotFoundError `data.no_row` past the last one."""
-    index = RowIndex(path)
-    try:
-        while not index.done and index.count <= number:
-            index.scan(0)
-        found = index.read(number, 1)
-    finally:
-        index.close()
-    if not found:
-        raise NotFoundError(
-            f"there is no row {number + 1}: {path} has {index.count} rows",
-            code="data.no_row",
-            hint=f"the last one: llamahome --batch data inspect FILE --model ID --row {index.count}",
-            data={"row": number, "rows": index.count},
-        )
-    return found[0]
 
 
 class _Kind(Protocol):

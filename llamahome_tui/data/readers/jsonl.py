@@ -48,6 +48,8 @@ def _row(raw: bytes, name: str, number: int) -> Read:
     try:
         value = decoded(text)
     except NotJson as broken:
+        if text.startswith("\ufeff"):
+            return Bad(name, number, "", "begins with a byte order mark, as where files were joined: take it out")
         return Bad(name, number, "", str(broken))
     return row_of(value, name, number, look=suspicious(text))
 

@@ -17,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamahome_tui.data import browse, limits
-from llamahome_tui.data.browse import RowIndex, row_at
+from llamahome_tui.data.browse import RowIndex
 from llamahome_tui.data.rows import Bad, Row, read_rows
-from llamahome_tui.errors import NotFoundError
 
 LENGTHS = [random.Random(n).randrange(80) for n in range(3000)]
 LINES = [json.dumps({"n": n, "text": "é€" * length}, ensure_ascii=n % 3 == 0) for n, length in enumerate(LENGTHS)]
@@ -76,13 +75,6 @@ def test_rows_by_number_are_the_rows_read_through(tmp_path: Path, name: str) -> 
     for start in [0, 1, len(rows) - 1, len(rows), *(chance.randrange(len(rows) + 1) for _ in range(25))]:
         count = chance.choice([1, 3, 200])
         assert index.read(start, count) == rows[max(start, 0) : start + count] or start < 0
-    for number in (0, len(rows) // 2, len(rows) - 1):
-        if 0 <= number < len(rows):
-            assert row_at(path, number) == rows[number]
-    with pytest.raises(NotFoundError) as error:
-        row_at(path, len(rows))
-    assert error.value.error_code == "data.no_row"
-    assert error.value.data["rows"] == len(rows)
     index.close()
 
 
@@ -130,7 +122,7 @@ def test_a_giant_line_is_one_row_and_its_text_is_cut(tmp_path: Path, monkeypatch
     index.scan(10)
     assert [(one.line, type(one)) for one in index.read(0, 9)] == [(1, Row), (2, Bad), (3, Bad), (4, Row)]
     assert len(index.raw(1)) == 65536
-    assert row_at(path, 3) == Row(str(path), 4, {"a": 2})
+    assert index.read(3, 1) == [Row(str(path), 4, {"a": 2})]
 
 
 def test_what_is_no_file_is_one_bad_row(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_an_empty_array_and_an_empty_file_have_no_rows(tmp_path: Path) -> None:
         (b'{"a": 1}\n{"a": NaN}\n', 2, "NaN"),
         (b'{"a": 1}\n{"a": -Infinity}\n', 2, "-Infinity"),
         (b'{"a": 1}\n{"a": 1e999}\n', 2, "too large a number"),
+        (b'{"a": 1}\n\xef\xbb\xbf{"a": 1}\n', 2, "byte order mark"),
         (b'{"a": 1}\n{"a": 1} {"a": 2}\n', 2, "column 10"),
         (b'{"a": 1}\n{"a": "\xff"}\n', 2, "UTF-8"),
         ('{\n "a": 1\n}\n{\n', 1, "one object per line"),
