@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from llamahome_tui.data.template import REASONING
+from llamahome_tui.data.dialect import REASONING
 
 Kind = Literal["text", "thinking", "call"]
 _THOUGHT = re.compile(r"(\s*<think>\s*|\s*)(.*?)(\s*</think>\s*)(.*)", re.DOTALL)

@@ -15,7 +15,7 @@ from llamahome_tui.data import marks
 from llamahome_tui.data.answers import Answer, MaskError, Script
 from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, RenderError
-from llamahome_tui.data.ways import MARKS, ways_out
+from llamahome_tui.data.ways import MARKS, OTHER, ways_out
 
 __all__ = ["Learned", "MaskError", "RenderError", "learned", "token_mask", "wanted_turns"]
 
@@ -48,7 +48,12 @@ def learned(
     Raises RenderError where the template refuses the messages, MaskError where a span cannot be told exactly.
     """
     ending = special if isinstance(special, tuple) else tuple(special)
-    script = Script(template, chat, options, ending)
+    if not template.knows_tools and any(message.get("tool_calls") for message in chat.messages):
+        raise MaskError("it calls tools, and the chat template leaves tool calls out", (OTHER,), "left out")
+    try:
+        script = Script(template, chat, options, ending)
+    except RenderError as error:
+        raise RenderError(f"the chat template refuses the chat: {error}") from None
     _refuse_second_bos(script.text, template.special.get("bos_token", ""))
     turns = wanted_turns(chat, train_on)
     try:

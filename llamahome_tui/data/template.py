@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamahome_tui.data.dialect import FAULTS, Reads, handed_over, reads_of
 from llamahome_tui.data.lookahead import Tape, Unread
-from llamahome_tui.data.sandbox import compiled, sandbox, to_json
+from llamahome_tui.data.sandbox import compiled, sandbox
 from llamahome_tui.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -26,10 +27,7 @@ _SPECIAL_NAMES = (
     "cls_token",
     "mask_token",
 )
-REASONING = ("reasoning_content", "thinking", "reasoning")  # names of what a model thought; the first one counts
 TRIES = 64  # chats after which a template whose tape tells nothing is not followed any more
-# The template's own expressions fail in any of these ways on messages it was not written for.
-_FAULTS = (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError)
 
 
 class RenderError(Exception):
@@ -50,20 +48,12 @@ class Rendered:
     starts: Mapping[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reads:
-    """`parts`: content as a list of parts; `text_calls`: a tool call's arguments as JSON text."""
-
-    parts: bool = False
-    text_calls: bool = False
-
-
 @dataclass(slots=True)
 class _Program:
     """A compiled template; `reads`: how it wants messages; `follow`: chats more to try if its tape tells anything."""
 
     template: Template
-    reads: _Reads
+    reads: Reads
     follow: int
 
 
@@ -126,7 +116,7 @@ class ChatTemplate:
         values["documents"] = None
         values["add_generation_prompt"] = add_generation_prompt
         program = self._program(self.tool_text if tools and self.tool_text else self.text)
-        given = [_normal(message, program.reads) for message in messages]
+        given = [handed_over(message, program.reads) for message in messages]
         if program.follow:
             try:
                 tape = Tape()
@@ -157,7 +147,7 @@ class ChatTemplate:
                 template, followed = compiled(text, self.now)
             except TemplateError as error:
                 raise RenderError(str(error.message or error)[:500]) from None
-            self._programs[text] = _Program(template, _reads(template, self.special), TRIES if followed else 0)
+            self._programs[text] = _Program(template, reads_of(template, self.special), TRIES if followed else 0)
         return self._programs[text]
 
     def _check_syntax(self, error: type[DataError] | type[ModelError]) -> None:
@@ -242,62 +232,6 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _normal(message: Mapping[str, Any], reads: _Reads) -> dict[str, Any]:
-    """A message as transformers hands it over: no empty keys, and reasoning under each of its names."""
-    kept = {key: value for key, value in message.items() if value is not None and key != "train"}
-    reasoning = next((kept[key] for key in REASONING if key in kept), None)
-    if reasoning is not None:
-        kept = {"thinking": reasoning, **kept, "reasoning_content": reasoning}
-    if reads.parts and isinstance(kept.get("content"), str):
-        kept["content"] = [{"type": "text", "text": kept["content"]}]
-    if reads.text_calls and isinstance(kept.get("tool_calls"), list):
-        kept["tool_calls"] = [_with_text(call) for call in kept["tool_calls"]]
-    return kept
-
-
-def _with_text(call: Any) -> Any:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or isinstance(function.get("arguments"), str | None):
-        return call
-    return {**call, "function": {**function, "arguments": to_json(function["arguments"])}}
-
-
-def _reads(template: Template, special: Mapping[str, str]) -> _Reads:
-    """How a template wants messages: seen by handing it some.
-
-    One that leaves out a content that is a text, and shows one in parts, is a template of a model of images. Those who
-    run such models hand them parts, so that is what they are trained on. One that fails on a call's arguments, and
-    shows them as JSON text, gets that.
-    """
-    said = "llamahome"
-
-    def shows(*messages: Mapping[str, Any]) -> bool:
-        values = {
-            **special,
-            "messages": list(messages),
-            "tools": None,
-            "documents": None,
-            "add_generation_prompt": False,
-        }
-        try:
-            return said in template.render(values)
-        except (jinja2.TemplateError, *_FAULTS):
-            return False
-
-    import jinja2
-
-    parts = [{"type": "text", "text": said}]
-    if not shows({"role": "user", "content": said}):
-        return _Reads(parts=shows({"role": "user", "content": parts}))
-    asked = {"role": "user", "content": "a"}
-    calls = [
-        {"type": "function", "id": "000000000", "function": {"name": "b", "arguments": arguments}}
-        for arguments in ({"c": said}, to_json({"c": said}))
-    ]
-    shown = [shows(asked, {"role": "assistant", "content": "", "tool_calls": [call]}) for call in calls]
-    return _Reads(text_calls=shown == [False, True])
-
-
 def _written(program: _Program, tape: Tape, values: Mapping[str, Any]) -> Rendered:
     from jinja2 import TemplateError
 
@@ -310,7 +244,7 @@ def _written(program: _Program, tape: Tape, values: Mapping[str, Any]) -> Render
                 tape.at += len(piece)
     except TemplateError as error:
         raise RenderError(str(error.message or error)[:500]) from None
-    except _FAULTS as error:
+    except FAULTS as error:
         raise RenderError(f"{type(error).__name__}: {error}"[:500]) from None
     text = "".join(pieces)
     marked = tuple((start, start + len(said)) for start, said in tape.marks)

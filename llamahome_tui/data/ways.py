@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from llamahome_tui.data.answers import MaskError, Script
+from llamahome_tui.data.dialect import REASONING
 from llamahome_tui.data.samples import Chat
-from llamahome_tui.data.template import REASONING, ChatTemplate, RenderError
+from llamahome_tui.data.template import ChatTemplate, RenderError
 
 # Switches by which templates keep thinking, or do without it.
 _SWITCHES = (
@@ -23,7 +24,7 @@ _SWITCHES = (
     {"enable_thinking": True, "preserve_thinking": True},
 )
 MARKS = "data.template = a file whose {% generation %} marks hold the answers"
-OTHER = "data.template = a file that writes it"
+OTHER = "data.template = a file that writes them"
 EARLIER = "rows without the thinking of their earlier answers"
 
 

@@ -85,7 +85,7 @@ TABLE = {
     "llama3": Row(("left out",), why=_CALLS),
     "llama3_1": Row(),
     "llama3_2": Row(),
-    "llava_next": Row(("left out", "roles"), why=f"It knows no tool replies. {_CALLS}"),
+    "llava_next": Row(("left out",), why=_CALLS),
     "muse_glimmer": Row(
         ("history",),
         why="Its marks hold the role's header. It writes a system prompt of its own unless one comes, early or late.",

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from llamahome_tui.data.dialect import REASONING
 from llamahome_tui.data.samples import Chat
-from llamahome_tui.data.template import REASONING, ChatTemplate, RenderError
+from llamahome_tui.data.template import ChatTemplate, RenderError
 from tests.unit.data import trl_chats
 
 IN_PARTS = ("idefics3", "llava_next", "smolvlm")  # templates that show content only where it is a list of parts
