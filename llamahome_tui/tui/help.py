@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from llamahome_tui.operations import NOUNS, verbs
-from llamahome_tui.tui.keys import SCOPES, keys_of
+from llamahome_tui.tui.keys import SCOPES, keys_of, plain
 from llamahome_tui.tui.widgets.lines import Line
 from llamahome_tui.tui.widgets.sheet import Sheet
 
@@ -27,13 +27,6 @@ def page(first: Sequence[str] = (), *, ascii_only: bool = False) -> Iterator[Lin
         for operation in verbs(noun):
             if operation.verb:
                 yield f"    {operation.verb:<10}{operation.help}", ""
-
-
-def plain(shown: str) -> str:
-    """A key's name without arrows."""
-    for sign, word in {"⏎": "Enter", "↓": "Down", "↑": "Up", "←": "Left", "→": "Right"}.items():
-        shown = shown.replace(sign, word)
-    return shown
 
 
 class HelpScreen(Sheet):

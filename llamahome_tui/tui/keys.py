@@ -164,3 +164,10 @@ def footer(scopes: Iterable[str]) -> list[Key]:
     """The keys a footer offers for these scopes, the ones that matter most first."""
     wanted = tuple(scopes)
     return sorted((key for key in keys_of(*wanted) if key.rank), key=lambda key: key.rank)
+
+
+def plain(shown: str) -> str:
+    """A key's name without arrows, for terminals that show ASCII only."""
+    for sign, word in {"⏎": "Enter", "↓": "Down", "↑": "Up", "←": "Left", "→": "Right"}.items():
+        shown = shown.replace(sign, word)
+    return shown

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from llamahome_tui.text import clean
-from llamahome_tui.tui.keys import Key
+from llamahome_tui.tui.keys import Key, plain
 from llamahome_tui.tui.widgets.tone import Toned
 
 
@@ -128,7 +128,7 @@ class KeyBar(Toned):
         return Strip(segments).adjust_cell_length(width, base)
 
     def _shown(self, key: Key) -> str:
-        return key.shown.replace("⏎", "Enter") if self.ascii else key.shown
+        return plain(key.shown) if self.ascii else key.shown
 
     def _fitting(self, width: int) -> list[Key]:
         """The keys for this width: the bar's own order, without the middle ones that do not fit; help always stays."""

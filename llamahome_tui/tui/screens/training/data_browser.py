@@ -176,11 +176,14 @@ class Browser:
     def _filter(self) -> None:
         until = self._clock() + _FILTER_S
         while not self._wanted.everything and self._searched < self._rows and self._clock() < until:
-            lines = self._read(self._searched, _CHUNK)
-            if not lines:
+            rows, known = self._rows_from(self._searched, _CHUNK)
+            if not rows:
                 return
-            self._matches.extend(line.number for line in lines if self._wanted.matches(line))
-            self._searched = lines[-1].number + 1
+            for number, row in enumerate(rows, self._searched):
+                # Most rows are told by their texts alone; only the others are read as samples.
+                if self._wanted.may_match(row) and self._wanted.matches(line_of(row, number, known, self._data)):
+                    self._matches.append(number)
+            self._searched += len(rows)
 
     def _fill(self) -> None:
         """Read the lines around what is in view that are not there yet."""
@@ -208,16 +211,17 @@ class Browser:
         return [line for number in numbers for line in self._read(number, 1)]
 
     def _read(self, number: int, count: int) -> list[RowLine]:
-        """Up to `count` rows from this number on, not past the end of its file."""
-        file = self._file_of(number)
-        if file is None:
-            return []
-        here = number - file.first
-        known = self._format(file)
-        if known is None:
-            return []
-        rows = file.index.read(here, min(count, file.index.count - here))
+        rows, known = self._rows_from(number, count)
         return [line_of(row, number + at, known, self._data) for at, row in enumerate(rows)]
+
+    def _rows_from(self, number: int, count: int) -> tuple[list[Row | Bad], str]:
+        """Up to `count` rows from this number on, not past the end of its file, and their format."""
+        file = self._file_of(number)
+        known = self._format(file) if file is not None else None
+        if file is None or known is None:
+            return [], ""
+        here = number - file.first
+        return file.index.read(here, min(count, file.index.count - here)), known
 
     def _file_of(self, number: int) -> _File | None:
         at = bisect_right([file.first for file in self._files], number) - 1

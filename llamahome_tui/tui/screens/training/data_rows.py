@@ -10,8 +10,9 @@ from llamahome_tui.tui.screens.training.data_words import RowLine
 from llamahome_tui.tui.widgets.columns import Column
 from llamahome_tui.tui.widgets.long_list import Cells, LongList
 
+_NARROW = 5  # cells for the number of a row; more where there are more rows
 COLUMNS = (
-    Column("Row", 7, "right"),
+    Column("Row", _NARROW, "right"),
     Column("Place", 16, rank=4),
     Column("Format", 10, rank=5),
     Column("Prompt", 24, grow=3),
@@ -29,6 +30,10 @@ class RowList(LongList):
 
     def paint(self, listing: Listing, counts: Mapping[int, Count]) -> None:
         """Show what the browser knows, with these counts by row number."""
+        wide = max(_NARROW, len(f"{listing.rows:,}"))
+        if wide != self.columns[0].width:
+            self.columns = (Column("Row", wide, "right"), *COLUMNS[1:])
+            self.refresh()
         cells = {at: self._cells_of(line, counts.get(line.number)) for at, line in listing.lines.items()}
         searched = f" of {listing.searched:,} looked at" if listing.searched < listing.rows or not listing.done else ""
         said = f"{listing.count:,} rows{searched}" if listing.typed else ""

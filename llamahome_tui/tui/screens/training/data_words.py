@@ -125,6 +125,13 @@ class Wanted:
         """Whether it lets every row pass."""
         return self == Wanted()
 
+    def may_match(self, row: Row | Bad) -> bool:
+        """Whether the row might pass, as far as its texts alone tell; one that has yet to be found bad always may."""
+        if not self.texts or self.bad or isinstance(row, Bad):
+            return True
+        text = "\n".join(texts_in(row.value)).lower()
+        return all(part in text for part in self.texts)
+
     def matches(self, line: RowLine) -> bool:
         """Whether the row passes."""
         if self.bad and not line.fault:
