@@ -58,6 +58,8 @@ def main(words: list[str]) -> int:
         pictures: list[tuple[str, str, tuple[int, int], Act]] = [
             ("run", "training", WIDE, _open),
             ("training", "training", NARROW, _nothing),
+            ("data", "training", WIDE, _data("j", "j", "enter", *["right"] * 20)),
+            ("statistics", "training", NARROW, _data("t")),
             ("palette", "training", NARROW, _press("colon")),
             ("models", "models", NARROW, _nothing),
             ("cache", "cache", NARROW, _nothing),
@@ -107,6 +109,20 @@ async def _open(pilot: Any) -> None:
     await pilot.press("enter")
     await pilot.pause(1.0)
     assert isinstance(pilot.app.screen, RunPage)
+
+
+def _data(*keys: str) -> Act:
+    """The data of the run that was trained."""
+
+    async def act(pilot: Any) -> None:
+        table = pilot.app.screen.query_one(Table)
+        table.select(next(row.id for row in table.rows if "axolotl" not in row.id))
+        await pilot.press("D")
+        await pilot.pause(4.0)
+        await pilot.press(*keys)
+        await pilot.pause(8.0)
+
+    return act
 
 
 async def _light(pilot: Any) -> None:

@@ -160,6 +160,30 @@ async def test_statistics_are_counted_on_demand_and_drawn(make_app: MakeApp, fil
         assert page.subject_of_view.words == f"{file} --model demo"
 
 
+async def test_rows_that_only_the_template_refuses_are_listed_once_they_are_known(
+    make_app: MakeApp, file: Path
+) -> None:
+    (Path.cwd() / "strict.jinja").write_text(
+        "{% for m in messages %}{% if m.content == 'question 7' %}{{ raise_exception('no sevens') }}{% endif %}"
+        "<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    (Path.cwd() / "spec.toml").write_text(
+        'name = "strict"\n[model]\nid = "demo"\n[data]\ntrain = ["chats.jsonl"]\ntemplate = "strict.jinja"\n'
+    )
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot, "spec.toml", "")
+        await until(pilot, shows(app, "✗ bad: ", "no sevens"))  # the row in view is marked by itself
+        await pilot.press("b")
+        await until(pilot, shows(app, "2 rows cannot be used, 398 can"))
+        await pilot.press("t")
+        await until(pilot, shows(app, "397 messages"), 60)
+        await pilot.press("b")
+        await until(pilot, shows(app, "the template refuses 1 of these", "chats.jsonl:8"))
+        await pilot.press("G", "enter")
+        await until(pilot, shows(app, "row 8 of 400", "no sevens"))
+
+
 async def test_statistics_can_be_cancelled(make_app: MakeApp, home: Path) -> None:
     path = Path.cwd() / "many.jsonl"
     path.write_text("".join(chat(f"question {number} " * 40, "yes") + "\n" for number in range(20_000)))
@@ -271,8 +295,9 @@ class TestOpening:
         app = make_app()
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, shows(app, "gsm8k"))
-            await pilot.press("D")
+            await pilot.press("D", "D")
             await until(pilot, shows(app, "question 0", "gsm8k  for demo"))
+            assert len(app.screen_stack) == 2
             await pilot.press("q", "enter")
             await until(pilot, shows(app, "completed", "loss"))
             await pilot.press("D")

@@ -100,14 +100,15 @@ def _named(home: LlamaHomeApp, files: str, model: str, pane: str, instead_of: Da
 
 
 def _open(home: LlamaHomeApp, make: Callable[[], Subject], pane: str, instead_of: DataPage | None = None) -> None:
-    """Find files and model in a thread, then show the page."""
+    """Find files and model in a thread, then show the page, unless something else was opened meanwhile."""
+    asked_on = home.screen
 
     def ended(task: Task[Subject]) -> None:
         from llamahome_tui.tui.screens.training.data_page import DataPage
 
         if task.error is not None:
             home.report(task.error)
-        elif task.value is not None:
+        elif task.value is not None and home.screen is asked_on:
             if instead_of is not None and instead_of.is_current:
                 home.pop_screen()
             home.push_screen(DataPage(task.value, pane))

@@ -156,6 +156,10 @@ class BadPane(Counting):
 
     DOING = "reading rows"
 
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.listed: tuple[Bad, ...] = ()
+
     def compose(self) -> ComposeResult:
         """Below the line: a table."""
         yield from super().compose()
@@ -165,22 +169,29 @@ class BadPane(Counting):
         """Check everything."""
         return check(subject, tell)
 
-    def show(self, subject: Subject) -> None:
-        """Paint the newest state of the check."""
+    def show(self, subject: Subject, refused: Sequence[Bad] = ()) -> None:
+        """Paint the newest state of the check. `refused` are the bad rows of the statistics, by the template too."""
         words = subject.words.partition(" --model ")[0]
         self._progress(f"b reads every row; in a shell: llamahome --batch data validate {words}")
         found, table = self.value, self.query_one(Table)
-        table.display = found is not None and found.bad_count > 0
         if found is None:
+            self.listed = ()
+            table.display = False
             return
-        said = self.query_one(".said", Value)
-        if not found.bad_count:
-            said.show(f"{'+' if table.ascii else '✓'} all {found.rows:,} rows can be used ({found.format})", "ok")
-            return
-        sign = "x" if table.ascii else "✗"
-        shown = f"; the first {len(found.bad):,} are listed" if len(found.bad) < found.bad_count else ""
-        said.show(f"{sign} {found.bad_count:,} rows cannot be used, {found.rows:,} can{shown}", "bad")
-        table.show(_rows(found.bad))
+        whole = len(found.bad) == found.bad_count
+        known = {(one.file, one.line) for one in found.bad}
+        more = [one for one in refused if whole and (one.file, one.line) not in known]
+        self.listed = (*found.bad, *more)
+        table.display = bool(self.listed)
+        table.show(_rows(self.listed))
+        plain = table.ascii
+        shown = "" if whole else f"; the first {len(found.bad):,} are listed"
+        also = f", and the template refuses {len(more):,} of these" if more else ""
+        if found.bad_count:
+            said = f"{'x' if plain else '✗'} {found.bad_count:,} rows cannot be used, {found.rows:,} can{also}{shown}"
+        else:
+            said = f"{'+' if plain else '✓'} all {found.rows:,} rows can be read ({found.format}){also}"
+        self.query_one(".said", Value).show(said, "bad" if found.bad_count else "warn" if more else "ok")
 
 
 def _rows(bad: Sequence[Bad]) -> list[Row]:

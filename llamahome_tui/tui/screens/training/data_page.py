@@ -177,7 +177,8 @@ class DataPage(BaseScreen):
         if self.pane == "stats":
             self.stats.show(self.subject_of_view)
         elif self.pane == "bad":
-            self.bad.show(self.subject_of_view)
+            counted = self.stats.value
+            self.bad.show(self.subject_of_view, counted.bad if counted is not None else ())
         self._paint_parts()
 
     def _take(self, listing: Listing) -> None:
@@ -254,13 +255,12 @@ class DataPage(BaseScreen):
                 self.browser.open(line.number)
 
     def _go_to(self, number: int) -> None:
-        """Select a row by its number, with the filter off, and show it as it stands in the file."""
+        """Select a row by its number, with the filter off, and open it."""
         self._back_to = number
         if not self.rows.clear_filter():
             self._back_to = -1
             self.rows.select(number)
         self.browser.open(number)
-        self.row.as_raw(True)
         self._show_pane("row")
 
     # Keys.
@@ -309,7 +309,7 @@ class DataPage(BaseScreen):
 
     @on(Table.Opened, "#bad-rows")
     def _bad_chosen(self, event: Table.Opened) -> None:
-        bad = self.bad.value.bad[int(event.id)]
+        bad = self.bad.listed[int(event.id)]
         self._seeking = True
         self.browser.seek(bad.file, bad.line)
 
