@@ -110,6 +110,12 @@ class Examples(Sequence[Example]):
         return lengths
 
     @property
+    def longest(self) -> Numbers:
+        """Tokens of each row's longest sequence."""
+        longest: Numbers = np.diff(self._arrays["starts"]).reshape(-1, self._width).max(axis=1)[self._rows]
+        return longest
+
+    @property
     def trained(self) -> Numbers:
         """Learned tokens of each row."""
         trained: Numbers = self._arrays["trained"].reshape(-1, self._width).sum(axis=1, dtype=np.int64)[self._rows]

@@ -124,10 +124,12 @@ def padding_share(
     seed: int,
     mode: Mode,
     multiple: int = 1,
+    real: int | None = None,
 ) -> float:
     """The share of all tokens computed in one epoch that are padding, 0 to 1.
 
-    `multiple` is what micro-batches are padded to: 1 on a CPU, 8 on a GPU.
+    `multiple` is what micro-batches are padded to: 1 on a CPU, 8 on a GPU. `real` is how many tokens the rows have
+    where `lengths` hold more (the two sides of a pair, padded to one another).
     """
     plain = lengths.tolist() if isinstance(lengths, np.ndarray) else list(lengths)
     if not plain:
@@ -138,7 +140,7 @@ def padding_share(
         for step in range(order.steps_per_epoch)
         for group in micro_batches(order.rows_of(step), plain, micro, mode)
     )
-    return 1.0 - sum(plain) / max(1, computed)
+    return 1.0 - (sum(plain) if real is None else real) / max(1, computed)
 
 
 def computed_tokens(group: Sequence[int], lengths: Sequence[int], mode: Mode, multiple: int) -> int:

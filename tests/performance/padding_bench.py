@@ -34,7 +34,8 @@ def main(folder: Path) -> None:
     from llamahome_tui.training.layout import Order
     from llamahome_tui.training.spec import Spec
     from llamahome_tui.training.trainer import loss, model, optim
-    from llamahome_tui.training.trainer.batches import Batching, collate
+    from llamahome_tui.training.trainer.batches import Batching, Item, Items, collate
+    from llamahome_tui.training.trainer.objectives.likelihood import Likelihood
     from llamahome_tui.training.trainer.step import Stepper
     from tests.tinymodel import write_model
 
@@ -46,13 +47,14 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     source = model.Source(Path(values["model"]["id"]), values["model"]["id"])
     trainee = model.load(Spec.from_dict(values), source, torch.device("cpu"), print)
-    whole, _ = loss.loss_of(trainee.model, trainee.base, collate([rows[0]]), trainee.autocast)
+    read, _ = loss.reader_of(trainee.model, trainee.base, collate([rows[0]]), trainee.autocast)
     optimizer = optim.build("adamw", trainee.model, 1e-5, 0.0)
+    items = Items.made([Item((row,)) for row in rows])
     order = Order(len(rows), 16, 42)
 
     def stepper(batching: Batching, call: int) -> Stepper:
         return Stepper(
-            trainee, whole, optimizer, None, rows, lengths, Micro("tokens", CPU_MICRO_TOKENS, call),
+            trainee, Likelihood(read), optimizer, None, items, Micro("tokens", CPU_MICRO_TOKENS, call),
             clip=1.0, batching=batching, split_on_oom=False, degraded=lambda what, why: None,
         )  # fmt: skip
 

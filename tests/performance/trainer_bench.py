@@ -33,6 +33,7 @@ def main(folder: Path) -> None:
     from llamahome_tui.training.trainer import batches, loss, model, optim
     from llamahome_tui.training.trainer.counters import Counters
     from llamahome_tui.training.trainer.loop import Held, Loop
+    from llamahome_tui.training.trainer.objectives.likelihood import Likelihood
     from llamahome_tui.training.trainer.step import Stepper
     from tests.tinymodel import write_chats, write_model
 
@@ -57,7 +58,7 @@ def main(folder: Path) -> None:
         base = module.get_base_model()
         learning = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(learning, lr=1e-4, fused=True)
-        chunked, _ = loss.loss_of(module, base, batches.collate([data.train[0]]), trainee.autocast)
+        read, _ = loss.reader_of(module, base, batches.collate([data.train[0]]), trainee.autocast)
 
         def finish() -> None:
             torch.nn.utils.clip_grad_norm_(learning, 1.0)
@@ -66,7 +67,7 @@ def main(folder: Path) -> None:
 
         def lean(step: int) -> None:
             batch = batches.collate([data.train[i] for i in order.rows_of(step)])
-            (chunked(batch) / batch.labels.shape[0]).backward()
+            (loss.cross_entropy(read(batch)) / batch.labels.shape[0]).backward()
             finish()
 
         def plain(step: int) -> None:
@@ -88,14 +89,13 @@ def main(folder: Path) -> None:
     lean, plain = steps(copy.deepcopy(trainee.model))
     optimizer = optim.build("adamw", trainee.model, 1e-4, 0.0)
     sample = batches.collate([data.train[0]])
-    whole_step, _ = loss.loss_of(trainee.model, trainee.base, sample, trainee.autocast)
+    read, _ = loss.reader_of(trainee.model, trainee.base, sample, trainee.autocast)
     stepper = Stepper(
         trainee,
-        whole_step,
+        Likelihood(read),
         optimizer,
         None,
-        data.train,
-        data.train.lengths.tolist(),
+        batches.Items.of(data.train),
         Micro("tokens", 4096),
         clip=1.0,
         batching=batches.Batching("sorted"),
@@ -103,7 +103,7 @@ def main(folder: Path) -> None:
         degraded=lambda what, why: None,
     )
     counters = Counters(Micro("tokens", 4096), 1e-4)
-    held: Any = Held((), None, ())  # type: ignore[arg-type]  # nothing is held out, so nothing writes
+    held: Any = Held(batches.Items.made([]), None, ())  # type: ignore[arg-type]  # nothing is held out, so nothing writes
     loop = Loop(child, spec, stepper, order, held, counters, 10_000, lambda now: {})
 
     def ours(_step: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from llamahome_tui.training.layout import micro_batches
 # How a model is told where rows begin in a packed sequence: by positions that start again at 0, or by these and by
 # the bounds that linear attention and variable-length kernels take.
 Seams = Literal["positions", "bounds"]
+CONTEXT = 2  # in a mask, of a token whose probability an objective asks for though it is no answer's
 
 
 class Row(Protocol):
-    """A tokenised row: `mask` has a 1 for each token the model shall learn to write."""
+    """A tokenised sequence: `mask` has a 1 for each token the model shall learn to write."""
 
     @property
     def ids(self) -> Sequence[int]: ...
@@ -29,18 +30,22 @@ class Row(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Rows as one block of ids. No attention mask: causal attention never looks to the right, where the padding is.
+    """Sequences as one block of ids. No attention mask: causal attention never looks right, where the padding is.
 
-    `positions` are indexes into the flattened (rows x length) hidden states whose next token is trained, `labels`
-    those next tokens.
+    `positions` are indexes into the flattened (sequences x length) hidden states whose next token is trained, `labels`
+    those next tokens, `owners` the sequences they belong to.
     """
 
-    ids: Any  # int64 [rows, length]; packed [1, length]
+    ids: Any  # int64 [sequences, length]; packed [1, length]
     positions: Any  # int64 [trained]
     labels: Any  # int64 [trained]
     tokens: int  # real tokens, without padding
-    rows: int
+    rows: int  # of the data: a pair is one, of two sequences
     seams: Mapping[str, Any] = field(default_factory=dict)  # what the model is called with beside the ids
+    owners: Any = None  # int64 [trained]
+    answers: Any = None  # bool [trained]: not only context (a mask of CONTEXT)
+    sequences: int = 0
+    verdicts: Any = None  # bool [rows], where rows have one
 
     @property
     def length(self) -> int:
@@ -50,9 +55,14 @@ class MicroBatch:
     @property
     def shown(self) -> str:
         """Its shape for a person, who adds the word tokens."""
-        return (
-            f"{self.rows} x {self.length}" if self.rows == self.ids.shape[0] else f"{self.rows} rows with {self.length}"
-        )
+        if self.sequences == self.ids.shape[0]:
+            return f"{self.sequences} x {self.length}"
+        return f"{self.rows} rows with {self.length}"
+
+    @property
+    def width(self) -> int:
+        """Sequences that a row has."""
+        return self.sequences // max(1, self.rows)
 
     @property
     def computed(self) -> int:
@@ -73,7 +83,83 @@ class MicroBatch:
             positions=moved(self.positions),
             labels=moved(self.labels),
             seams={name: moved(value) for name, value in self.seams.items()},
+            owners=moved(self.owners),
+            answers=moved(self.answers),
+            verdicts=moved(self.verdicts),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row of the data: its sequences (of a pair the chosen one first), and the verdict on it where it has one."""
+
+    sequences: tuple[Row, ...]
+    good: bool = True
+
+    @property
+    def trained(self) -> int:
+        """Tokens of its sequences that the loss counts."""
+        return sum(map(trained_tokens, self.sequences))
+
+
+class Prepared(Protocol):
+    """Prepared data: what `data/examples.py` opens."""
+
+    def __len__(self) -> int: ...
+    def sequences(self, index: int) -> tuple[Row, ...]: ...
+    @property
+    def lengths(self) -> Any: ...
+    @property
+    def longest(self) -> Any: ...
+    @property
+    def good(self) -> Any: ...
+
+
+class Items(Sequence[Item]):
+    """All rows of the data, each made when it is asked for, and how many tokens they have."""
+
+    def __init__(
+        self,
+        sequences: Callable[[int], tuple[Row, ...]],
+        tokens: Sequence[int],
+        filled: Sequence[int],
+        good: Sequence[bool] = (),
+    ) -> None:
+        self._sequences = sequences
+        self._good = good
+        self.tokens = tokens  # of each row, in all its sequences
+        self.filled = filled  # of each row, where its sequences lie side by side, padded to the longest of them
+
+    @classmethod
+    def of(cls, data: Prepared) -> Items:
+        """The rows of prepared data."""
+        width = len(data.sequences(0)) if len(data) else 1
+        tokens = data.lengths.tolist()
+        filled = tokens if width == 1 else (width * data.longest).tolist()
+        return cls(data.sequences, tokens, filled, data.good.tolist())
+
+    @classmethod
+    def made(cls, items: Sequence[Item]) -> Items:
+        """Rows that are made already."""
+        lengths = [[len(one.ids) for one in item.sequences] for item in items]
+        return cls(
+            lambda index: items[index].sequences,
+            [sum(each) for each in lengths],
+            [len(each) * max(each) for each in lengths],
+            [item.good for item in items],
+        )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return Item(self._sequences(index), self._good[index] if self._good else True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +174,23 @@ class Batching:
         """Rows by micro-batch, in the order they are computed."""
         return micro_batches(indexes, lengths, micro, self.mode)
 
-    def batch(self, rows: Sequence[Row]) -> MicroBatch:
-        """A group as tensors."""
+    def room(self, items: Items) -> Sequence[int]:
+        """What each item takes of a micro-batch's limit in tokens: what it has, or what it fills side by side."""
+        return items.tokens if self.mode == "packed" else items.filled
+
+    def batch(self, sequences: Sequence[Row], rows: int = 0) -> MicroBatch:
+        """A group as tensors; `rows` is how many rows these sequences are, 0: as many."""
         if self.mode == "packed":
-            return pack(rows, self.seams, multiple=self.multiple)
-        return collate(rows, multiple=self.multiple)
+            made = pack(sequences, self.seams, multiple=self.multiple)
+        else:
+            made = collate(sequences, multiple=self.multiple)
+        return replace(made, rows=rows) if rows else made
 
     def smaller(self, micro: Micro, batch: MicroBatch) -> Micro:
         """The limit after this batch, of several rows, did not fit in memory."""
         if self.mode == "packed":
             return replace(micro, unit="tokens", limit=max(1, batch.tokens // 2))
-        return micro.halved(batch.rows, batch.length)
+        return micro.halved(batch.rows, batch.width * batch.length)
 
     def evaluating(self) -> Batching:
         """The same for evaluation, whose rows have no order that anybody asked for."""
@@ -106,16 +198,16 @@ class Batching:
 
 
 def trained_tokens(row: Row) -> int:
-    """Tokens of a row that the loss counts; the first one has nothing before it that could predict it."""
+    """Tokens of a sequence that the loss counts; the first one has nothing before it that could predict it."""
     return int(np.count_nonzero(np.asarray(row.mask)[1:]))
 
 
 def collate(rows: Sequence[Row], *, multiple: int = 1) -> MicroBatch:
-    """Pad rows on the right to a common length (a multiple of `multiple`) and find what is trained in them."""
+    """Pad sequences on the right to a common length (a multiple of `multiple`) and find what is trained in them."""
     lengths = [len(row.ids) for row in rows]
     length = -(-max(lengths) // multiple) * multiple
     ids = np.zeros((len(rows), length), dtype=np.int64)
-    mask = np.zeros((len(rows), length), dtype=bool)
+    mask = np.zeros((len(rows), length), dtype=np.uint8)
     for i, row in enumerate(rows):
         ids[i, : lengths[i]] = row.ids
         mask[i, : lengths[i]] = row.mask
@@ -126,11 +218,14 @@ def collate(rows: Sequence[Row], *, multiple: int = 1) -> MicroBatch:
         labels=torch.from_numpy(ids[where, next_token + 1]),
         tokens=sum(lengths),
         rows=len(rows),
+        owners=torch.from_numpy(where),
+        answers=torch.from_numpy(mask[where, next_token + 1] != CONTEXT),
+        sequences=len(rows),
     )
 
 
 def pack(rows: Sequence[Row], seams: Seams, *, multiple: int = 1) -> MicroBatch:
-    """Lay rows behind one another in one sequence; positions start again with each, and none predicts the next one's.
+    """Lay sequences behind one another; positions start again with each, and none predicts the next one's tokens.
 
     Padding up to a multiple of `multiple` is a row of its own, in which nothing is trained.
     """
@@ -138,14 +233,15 @@ def pack(rows: Sequence[Row], seams: Seams, *, multiple: int = 1) -> MicroBatch:
     tokens = sum(lengths)
     padding = -tokens % multiple
     ids = np.zeros(tokens + padding, dtype=np.int64)
-    mask = np.zeros(tokens + padding, dtype=bool)
+    mask = np.zeros(tokens + padding, dtype=np.uint8)
     spans = [*lengths, padding] if padding else lengths
     bounds = np.concatenate(([0], np.cumsum(spans)))
     for row, start, end in zip(rows, bounds, bounds[1:], strict=False):
         ids[start:end] = row.ids
         mask[start:end] = row.mask
-    mask[bounds[:-1]] = False  # a row's first token has nothing before it that could predict it
+    mask[bounds[:-1]] = 0  # a row's first token has nothing before it that could predict it
     trained = np.flatnonzero(mask)
+    owners = np.repeat(np.arange(len(spans)), spans)
     told: dict[str, Any] = {
         "position_ids": torch.from_numpy(np.arange(len(ids)) - np.repeat(bounds[:-1], spans)).unsqueeze(0)
     }
@@ -156,7 +252,7 @@ def pack(rows: Sequence[Row], seams: Seams, *, multiple: int = 1) -> MicroBatch:
             "cu_seq_lens_k": cumulative,
             "max_length_q": max(spans),
             "max_length_k": max(spans),
-            "seq_idx": torch.from_numpy(np.repeat(np.arange(len(spans), dtype=np.int32), spans)).unsqueeze(0),
+            "seq_idx": torch.from_numpy(owners.astype(np.int32)).unsqueeze(0),
         }
     return MicroBatch(
         ids=torch.from_numpy(ids).unsqueeze(0),
@@ -165,4 +261,7 @@ def pack(rows: Sequence[Row], seams: Seams, *, multiple: int = 1) -> MicroBatch:
         tokens=tokens,
         rows=len(rows),
         seams=told,
+        owners=torch.from_numpy(owners[trained]),
+        answers=torch.from_numpy(mask[trained] != CONTEXT),
+        sequences=len(rows),
     )

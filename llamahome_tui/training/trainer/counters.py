@@ -26,10 +26,25 @@ class Best:
 
 @dataclass(slots=True)
 class Interval:
-    """Sums since the last `metrics` record, so that a resumed run reports the same means."""
+    """Sums since the last `metrics` record, so that a resumed run reports the same means.
+
+    `trained` is what the loss is summed over: trained tokens, or rows where an objective weighs each the same.
+    """
 
     loss: float = 0.0
     trained: int = 0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def add(self, loss: float, weight: int, sums: Mapping[str, float]) -> None:
+        """Count a step."""
+        self.loss += loss
+        self.trained += weight
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.loss, self.trained, self.sums = 0.0, 0, {}
 
 
 @dataclass(slots=True)

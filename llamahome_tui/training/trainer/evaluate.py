@@ -1,9 +1,9 @@
-"""Evaluation: mean loss on held-out rows, and how often the model's own greedy answer is exactly theirs."""
+"""Evaluation: what the objective measures on held-out rows, and how often the model's own greedy answer is theirs."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ import torch
 
 from llamahome_tui.training.auto import Micro
 from llamahome_tui.training.trainer import memory
-from llamahome_tui.training.trainer.batches import Batching, Row
-from llamahome_tui.training.trainer.loss import Loss
+from llamahome_tui.training.trainer.batches import Batching, Item, Items, MicroBatch, Row
 from llamahome_tui.training.trainer.model import Trainee
+from llamahome_tui.training.trainer.objectives import Objective
 
 GENERATION_ROWS = 64  # answers written at a time
+
+Made = Callable[[Sequence[int]], MicroBatch]
+Each = Callable[[MicroBatch], Mapping[str, Any]]
 
 
 class Interrupted(Exception):
@@ -25,42 +28,65 @@ class Interrupted(Exception):
 @contextlib.contextmanager
 def evaluating(trainee: Trainee) -> Iterator[None]:
     """No dropout and no gradients inside; no random number is drawn, so training goes on as if nothing was."""
+    training = trainee.model.training
     trainee.model.eval()
     try:
         with torch.no_grad(), trainee.autocast():
             yield
     finally:
-        trainee.model.train()
+        trainee.model.train(training)
 
 
-def mean_loss(
-    trainee: Trainee, loss: Loss, rows: Sequence[Row], batching: Batching, micro: Micro, poll: Callable[[], None]
-) -> float:
-    """Cross-entropy per trained token over all rows. `poll` is called between batches and may raise Interrupted."""
-    lengths = [len(row.ids) for row in rows]
+def measure(
+    trainee: Trainee, objective: Objective, items: Items, batching: Batching, micro: Micro, poll: Callable[[], None]
+) -> dict[str, float]:
+    """What the objective measures over all rows, "loss" among it; a mean over rows or tokens, however they are split.
+
+    `poll` is called between batches and may raise Interrupted.
+    """
     batching = batching.evaluating()
-    groups = batching.groups(range(len(rows)), lengths, micro)
-    total = torch.zeros((), dtype=torch.float64)
-    trained = 0
-    with evaluating(trainee):
+
+    def added(count: int, room: Sequence[int], made: Made, each: Each) -> dict[str, Any]:
+        groups = batching.groups(range(count), room, micro)
+        total: dict[str, Any] = {}
         while groups:
             poll()
-            batch = batching.batch([rows[i] for i in groups[0]]).to(trainee.device)
+            batch = made(groups[0]).to(trainee.device)
+            sums: Mapping[str, Any] | None = None
             try:
-                summed = loss(batch)
+                sums = each(batch)
             except (RuntimeError, MemoryError) as error:
                 if not memory.is_exhausted(error) or len(groups[0]) == 1:
                     raise
-                summed = None
-            if summed is None:
+            if sums is None:
                 memory.release()
                 middle = len(groups[0]) // 2
                 groups[:1] = [groups[0][:middle], groups[0][middle:]]
                 continue
-            total += summed.double().cpu()
-            trained += int(batch.labels.shape[0])
+            for name, value in sums.items():
+                total[name] = total.get(name, 0) + value.double().cpu()
             groups.pop(0)
-    return float(total) / max(1, trained)
+        return total
+
+    def summed(sequences: Sequence[Row], each: Callable[[MicroBatch], Any]) -> Any:
+        lengths = [len(one.ids) for one in sequences]
+        found = added(
+            len(sequences),
+            lengths,
+            lambda group: batching.batch([sequences[i] for i in group]),
+            lambda batch: {"": each(batch)},
+        )
+        return found[""].float().to(trainee.device)
+
+    with evaluating(trainee):
+        whole = objective.whole(items, summed)
+        sums = added(
+            len(items),
+            batching.room(items),
+            lambda group: objective.batch([items[i] for i in group], batching),
+            lambda batch: objective.judge(batch, whole),
+        )
+    return objective.metrics({name: float(value) for name, value in sums.items()}, whole.weight)
 
 
 class Writer:
@@ -75,9 +101,9 @@ class Writer:
         end = getattr(trainee.base.generation_config, "eos_token_id", None)
         self._ends: set[int] = set(end) if isinstance(end, list) else {end} if end is not None else set()
 
-    def exact_share(self, rows: Sequence[Row], poll: Callable[[], None]) -> float:
+    def exact_share(self, items: Sequence[Item], poll: Callable[[], None]) -> float:
         """Share of rows (0 to 1) whose last trained turn the model writes exactly, white space around it aside."""
-        turns = [turn for turn in map(_last_turn, rows) if turn is not None]
+        turns = [turn for item in items if (turn := _last_turn(item.sequences[0])) is not None]
         if not turns:
             return 0.0
         ends = self._ends | ({self._end_of(answer) for _, answer in turns} - {-1})

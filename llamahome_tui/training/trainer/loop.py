@@ -16,7 +16,7 @@ from llamahome_tui.jobs.recovery import newest_complete_checkpoint
 from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order
 from llamahome_tui.training.trainer import checkpoint, evaluate, memory
-from llamahome_tui.training.trainer.batches import Row
+from llamahome_tui.training.trainer.batches import Items
 from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
 from llamahome_tui.training.trainer.report import Report
@@ -35,7 +35,7 @@ STOP_WAITS_S = 30.0  # for so long at most, and for a quarter of the grace: a sa
 class Held:
     """What is held out for evaluation, and how the model answers it."""
 
-    rows: Sequence[Row]
+    rows: Items
     writer: Writer
     prompts: Sequence[tuple[str, Sequence[int]]]  # text and ids of `samples.prompts`
 
@@ -66,7 +66,14 @@ class Loop:
         self._warmup = auto.warmup_steps(spec.training.warmup, total)
         self._evaluate_every = auto.evaluation_every(spec.evaluation.every_steps, total)
         self._higher = auto.higher_is_better(spec.evaluation.metric, spec.evaluation.higher_is_better)
-        self._report = Report(child.emit, counters, total=total, log_every=spec.training.log_every, epoch=order.epoch)
+        self._report = Report(
+            child.emit,
+            counters,
+            total=total,
+            log_every=spec.training.log_every,
+            epoch=order.epoch,
+            metrics=stepper.objective.metrics,
+        )
         self._saved_at_step = counters.step or -1
         self._saved_at = time.monotonic()
         self._save_due = False  # a save failed and is owed
@@ -110,8 +117,7 @@ class Loop:
         if taken.sound:
             counters.not_finite_in_a_row = 0
             counters.trained_tokens += taken.trained
-            counters.interval.loss += taken.loss
-            counters.interval.trained += taken.trained
+            counters.interval.add(taken.loss, taken.weight, taken.sums)
         else:
             self._skipped(taken)
         self._report.stepped(
@@ -220,16 +226,15 @@ class Loop:
         self.child.emit("phase", phase="eval", step=self.counters.step)
         started = time.perf_counter()
         counters, evaluation = self.counters, self.spec.evaluation
-        found = {
-            "eval_loss": evaluate.mean_loss(
-                self._trainee,
-                self._stepper.loss,
-                self._held.rows,
-                self._stepper.batching,
-                self._stepper.micro,
-                self._poll,
-            )
-        }
+        measured = evaluate.measure(
+            self._trainee,
+            self._stepper.objective,
+            self._held.rows,
+            self._stepper.batching,
+            self._stepper.micro,
+            self._poll,
+        )
+        found = {f"eval_{name}": value for name, value in measured.items()}
         if evaluation.generate_rows:
             chosen = self._held.rows[: evaluation.generate_rows]
             found["eval_exact"] = self._held.writer.exact_share(chosen, self._poll)

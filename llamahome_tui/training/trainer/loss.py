@@ -1,28 +1,46 @@
-"""Summed cross-entropy over the trained tokens only; logits exist for a chunk of positions at a time."""
+"""What a model makes of the trained tokens, and of no others; logits exist for a chunk of positions at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from llamahome_tui.training.trainer.batches import MicroBatch
 
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**26}  # values per chunk: 32 MiB and 256 MiB in float32
 
-Loss = Callable[[MicroBatch], Any]
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """A model's states where a token is trained, [trained, width]; `head` makes logits of them (None: they are)."""
+
+    values: Any
+    labels: Any  # int64 [trained]: the tokens to predict
+    head: Any | None
+
+    @property
+    def chunk(self) -> int:
+        """Positions whose logits may exist at a time."""
+        vocabulary = int(self.values.shape[-1] if self.head is None else self.head.weight.shape[0])
+        return max(1, CHUNK_LOGITS.get(self.values.device.type, 2**26) // vocabulary)
 
 
-def loss_of(model: Any, base: Any, sample: MicroBatch, autocast: Callable[[], Any]) -> tuple[Loss, bool]:
-    """A function from a micro-batch to its summed loss (float32 scalar), and whether it works in chunks.
+Reader = Callable[[MicroBatch], States]
+
+
+def reader_of(model: Any, base: Any, sample: MicroBatch, autocast: Callable[[], Any]) -> tuple[Reader, bool]:
+    """A function from a micro-batch to its states, and whether these are hidden ones, so that logits come in chunks.
 
     Chunks put hidden states through the output layer alone, which is right only where a model's logits are exactly
     that. Models that scale or cap their logits are noticed by comparing both ways on `sample`, with logits blown up
     so far that a cap must bite; they take the whole way.
     """
-    chunked, whole = _chunked(base), _whole(model)
+    chunked, whole = _hidden(base), _logits(model)
     head = base.get_output_embeddings()
     if not isinstance(getattr(head, "weight", None), torch.Tensor):
         return whole, False
@@ -38,8 +56,8 @@ def loss_of(model: Any, base: Any, sample: MicroBatch, autocast: Callable[[], An
     model.eval()
     try:
         with torch.no_grad(), autocast():
-            expected = whole(sample)
-            same = torch.allclose(chunked(sample), expected, rtol=0.02)
+            expected = cross_entropy(whole(sample))
+            same = torch.allclose(cross_entropy(chunked(sample)), expected, rtol=0.02)
     except (AttributeError, TypeError):
         same = False  # no plain decoder that gives hidden states
     finally:
@@ -48,54 +66,99 @@ def loss_of(model: Any, base: Any, sample: MicroBatch, autocast: Callable[[], An
     return (chunked, True) if same else (whole, False)
 
 
-def _chunked(base: Any) -> Loss:
-    def loss(batch: MicroBatch) -> Any:
+def _hidden(base: Any) -> Reader:
+    def read(batch: MicroBatch) -> States:
         hidden = base.base_model(input_ids=batch.ids, use_cache=False, **batch.seams).last_hidden_state
-        hidden = hidden.flatten(0, 1).index_select(0, batch.positions)
-        return cross_entropy(hidden, batch.labels, base.get_output_embeddings())
+        return States(hidden.flatten(0, 1).index_select(0, batch.positions), batch.labels, base.get_output_embeddings())
 
-    return loss
+    return read
 
 
-def _whole(model: Any) -> Loss:
-    def loss(batch: MicroBatch) -> Any:
+def _logits(model: Any) -> Reader:
+    def read(batch: MicroBatch) -> States:
         logits = model(input_ids=batch.ids, use_cache=False, **batch.seams).logits
-        logits = logits.flatten(0, 1).index_select(0, batch.positions)
-        return functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
+        return States(logits.flatten(0, 1).index_select(0, batch.positions), batch.labels, None)
 
-    return loss
+    return read
 
 
-def cross_entropy(hidden: Any, labels: Any, head: Any, chunk: int = 0) -> Any:
-    """Summed cross-entropy of `head(hidden)` against `labels`, with gradients for hidden states and the head.
+def cross_entropy(states: States, *, smoothing: float = 0.0, chunk: int = 0) -> Any:
+    """Summed cross-entropy of the labels (float32 scalar), with gradients for the states and the head.
 
-    `hidden` is [positions, width], `labels` [positions]. Takes `chunk` positions at a time (0: what suits the device).
+    `smoothing` is the share of each label that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
+    Takes `chunk` positions at a time (0: what suits the device).
     """
-    vocabulary = int(head.weight.shape[0])
-    chunk = chunk or max(1, CHUNK_LOGITS.get(hidden.device.type, 2**26) // vocabulary)
-    if not torch.is_grad_enabled() or hidden.shape[0] <= chunk:
-        parts = zip(hidden.split(chunk), labels.split(chunk), strict=True)
-        return sum((_part(head, h, t) for h, t in parts), start=hidden.new_zeros((), dtype=torch.float32))
+    values, labels, head = states.values, states.labels, states.head
+    if head is None:
+        return _entropy(None, values, labels, smoothing)
+    chunk = chunk or states.chunk
+    if not torch.is_grad_enabled() or values.shape[0] <= chunk:
+        parts = zip(values.split(chunk), labels.split(chunk), strict=True)
+        zero = values.new_zeros((), dtype=torch.float32)
+        return sum((_entropy(head, v, t, smoothing) for v, t in parts), start=zero)
     weights = [p for p in head.parameters() if p.requires_grad]
-    return _Chunked.apply(hidden, labels, head, chunk, *weights)
+    return _Chunked.apply(values, labels, head, chunk, smoothing, *weights)
 
 
-def _part(head: Any, hidden: Any, labels: Any) -> Any:
-    return functional.cross_entropy(head(hidden).float(), labels, reduction="sum")
+def log_probabilities(states: States, *, chunk: int = 0) -> Any:
+    """The log-probability of each label, float32 [trained], with gradients for the states and the head.
+
+    What a token's gradient is weighted with is known only once all of them are, so that the logits of a chunk are let
+    go and made again in the backward pass.
+    """
+    values, labels, head = states.values, states.labels, states.head
+    chunk = chunk or states.chunk
+    if head is None or not torch.is_grad_enabled() or values.shape[0] <= chunk:
+        size = max(1, values.shape[0]) if head is None else chunk
+        parts = zip(values.split(size), labels.split(size), strict=True)
+        return torch.cat([_each(head, v, t) for v, t in parts])
+    draws = any(isinstance(one, torch.nn.Dropout) and one.p > 0 for one in head.modules())
+    return torch.cat(
+        [
+            checkpoint(_each, head, v, t, use_reentrant=False, preserve_rng_state=draws, determinism_check="none")
+            for v, t in zip(values.split(chunk), labels.split(chunk), strict=True)
+        ]
+    )
+
+
+def judged(states: States, *, chunk: int = 0) -> tuple[Any, Any]:
+    """Summed cross-entropy, and how many labels the model finds likeliest; no gradients."""
+    chunk = chunk or states.chunk
+    entropy = states.values.new_zeros((), dtype=torch.float32)
+    right = states.values.new_zeros((), dtype=torch.int64)
+    with torch.no_grad():
+        for values, labels in zip(states.values.split(chunk), states.labels.split(chunk), strict=True):
+            logits = _scores(states.head, values)
+            entropy = entropy + functional.cross_entropy(logits, labels, reduction="sum")
+            right = right + (logits.argmax(-1) == labels).sum()
+    return entropy, right
+
+
+def _scores(head: Any | None, values: Any) -> Any:
+    return (values if head is None else head(values)).float()
+
+
+def _entropy(head: Any | None, values: Any, labels: Any, smoothing: float) -> Any:
+    logits = _scores(head, values)
+    return functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+
+
+def _each(head: Any | None, values: Any, labels: Any) -> Any:
+    return -functional.cross_entropy(_scores(head, values), labels, reduction="none")
 
 
 class _Chunked(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped here
     """Takes each chunk's gradient right after its loss, so that its logits can go before the next chunk's come."""
 
     @staticmethod
-    def forward(context: Any, hidden: Any, labels: Any, head: Any, chunk: int, *weights: Any) -> Any:
+    def forward(context: Any, hidden: Any, labels: Any, head: Any, chunk: int, smoothing: float, *weights: Any) -> Any:
         total = hidden.new_zeros((), dtype=torch.float32)
         to_hidden = []
         to_weights = [torch.zeros_like(w) for w in weights]
         for part, target in zip(hidden.split(chunk), labels.split(chunk), strict=True):
             leaf = part.detach().requires_grad_()
             with torch.enable_grad():
-                loss = _part(head, leaf, target)
+                loss = _entropy(head, leaf, target, smoothing)
             gradient, *more = torch.autograd.grad(loss, (leaf, *weights))
             to_hidden.append(gradient)
             for so_far, new in zip(to_weights, more, strict=True):
@@ -109,6 +172,7 @@ class _Chunked(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
         to_hidden, *to_weights = context.saved_tensors
         return (
             (to_hidden * upstream).to(to_hidden.dtype),
+            None,
             None,
             None,
             None,

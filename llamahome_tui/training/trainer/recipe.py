@@ -25,18 +25,20 @@ from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
 from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order, padding_share
+from llamahome_tui.training.methods import METHODS
 from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
-from llamahome_tui.training.trainer.batches import Batching, Row
+from llamahome_tui.training.trainer.batches import Batching, Items, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
 from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.evaluate import Writer
 from llamahome_tui.training.trainer.isolation import isolation_of
 from llamahome_tui.training.trainer.loop import Held, Loop
-from llamahome_tui.training.trainer.loss import loss_of
+from llamahome_tui.training.trainer.loss import reader_of
 from llamahome_tui.training.trainer.model import Source, Trainee
+from llamahome_tui.training.trainer.objectives import objective_of
 from llamahome_tui.training.trainer.step import Stepper
 
 SETTLED = (  # keys whose value is in the counters from the first step on
@@ -77,7 +79,7 @@ def train(child: Child, places: Places) -> int:
         cap.enforce(places.cache, most, keep=[places.prepared / data.key])
     for said in data.warnings:
         warn(said)
-    lengths: list[int] = data.train.lengths.tolist()
+    items = Items.of(data.train)
     order = Order(len(data.train), spec.training.global_batch, spec.training.seed)
     total = auto.total_steps(len(data.train), spec.training.global_batch, spec.training.epochs, spec.training.max_steps)
 
@@ -85,8 +87,8 @@ def train(child: Child, places: Places) -> int:
     rng.seed(spec.training.seed)
     source = Source(located.path, base_name(located), located.adapter)
     trainee = model.load(spec, source, device, warn)
-    counters = counters_of(resumed, spec, trainee, max(lengths))
-    batching = batching_of(child, spec, trainee, counters, data.train, lengths)
+    counters = counters_of(resumed, spec, trainee, max(items.filled))
+    batching = batching_of(child, spec, trainee, counters, data.train, items)
     if counters.gradient_checkpointing:
         trainee.checkpoint_gradients()
     optimizer = optim.build(
@@ -96,8 +98,8 @@ def train(child: Child, places: Places) -> int:
         auto.weight_decay(spec.training.weight_decay, lora=trainee.lora),
     )
     scaler = torch.amp.GradScaler(device.type) if trainee.precision == "fp16" else None
-    sample = batches.collate([data.train[lengths.index(min(lengths))]]).to(device)
-    loss, _ = loss_of(trainee.model, trainee.base, sample, trainee.autocast)
+    sample = batches.collate([data.train[items.filled.index(min(items.filled))]]).to(device)
+    read, _ = reader_of(trainee.model, trainee.base, sample, trainee.autocast)
     if resumed:
         checkpoint.restore(resumed, trainee, optimizer, scaler)
 
@@ -106,11 +108,10 @@ def train(child: Child, places: Places) -> int:
 
     stepper = Stepper(
         trainee,
-        loss,
+        objective_of(spec.method, read),
         optimizer,
         scaler,
-        data.train,
-        lengths,
+        items,
         counters.micro,
         clip=spec.training.clip,
         batching=batching,
@@ -263,12 +264,17 @@ def first_counters(spec: Spec, trainee: Trainee, longest: int) -> Counters:
         shape=trainee.shape(),
         free_bytes=memory.free_bytes(trainee.device),
     )
-    rate = auto.learning_rate(spec.training.learning_rate, lora=trainee.lora, parameters=trainee.parameters)
+    rate = auto.learning_rate(
+        spec.training.learning_rate,
+        lora=trainee.lora,
+        parameters=trainee.parameters,
+        preference=METHODS[spec.method.kind].preference,
+    )
     return Counters(peak_rate=rate, micro=micro, gradient_checkpointing=checkpointing)
 
 
 def batching_of(
-    child: Child, spec: Spec, trainee: Trainee, counters: Counters, rows: Sequence[Row], lengths: list[int]
+    child: Child, spec: Spec, trainee: Trainee, counters: Counters, rows: Sequence[Row], items: Items
 ) -> Batching:
     """How rows become micro-batches: as the counters have it, else chosen and put there.
 
@@ -283,16 +289,17 @@ def batching_of(
             device=device,
             bounded_kernels=trainee.bounded_kernels,
             sorted_padding=lambda: padding_share(
-                lengths,
+                items.filled,
                 global_batch=spec.training.global_batch,
                 micro=counters.micro,
                 seed=spec.training.seed,
                 mode="sorted",
                 multiple=multiple,
+                real=sum(items.tokens),
             ),
         )
     if counters.batching == "packed":
-        found = isolation_of(trainee, rows, lengths, bounds_first=trainee.bounded_kernels, multiple=multiple)
+        found = isolation_of(trainee, rows, items.filled, bounds_first=trainee.bounded_kernels, multiple=multiple)
         if found.seams:
             return Batching("packed", found.seams, multiple)
         if spec.data.batching == "packed":
@@ -315,7 +322,7 @@ def held_out(spec: Spec, located: Located, trainee: Trainee, data: Prepared) -> 
     """Rows for evaluation, and the tokenised prompts of `samples`."""
     writer = Writer(located.path, trainee)
     prompts = [(text, writer.encode(_as_chat(text, spec, located))) for text in spec.samples.prompts]
-    return Held(data.eval, writer, prompts)
+    return Held(Items.of(data.eval), writer, prompts)
 
 
 def _as_chat(text: str, spec: Spec, located: Located) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llamahome_tui.training.trainer.counters import Counters
@@ -20,13 +20,21 @@ class Report:
     """Turns steps into events; knows rates and the time that is left."""
 
     def __init__(
-        self, emit: Callable[..., Any], counters: Counters, *, total: int, log_every: int, epoch: Callable[[int], float]
+        self,
+        emit: Callable[..., Any],
+        counters: Counters,
+        *,
+        total: int,
+        log_every: int,
+        epoch: Callable[[int], float],
+        metrics: Callable[[Mapping[str, float], int], dict[str, float]],
     ) -> None:
         self._emit = emit
         self._counters = counters
         self._total = total
         self._log_every = log_every
         self._epoch = epoch
+        self._means = metrics
         self._durations: deque[float] = deque(maxlen=RECENT)
         self._progress_at = -math.inf
         self._clear()
@@ -66,7 +74,10 @@ class Report:
     def _metrics(self, taken: Taken, rate: float, peak_bytes: int) -> None:
         counters = self._counters
         interval = counters.interval
-        loss = interval.loss / interval.trained if interval.trained else None
+        means: dict[str, float | None] = {"loss": None}
+        if interval.trained:
+            means |= self._means({"loss": interval.loss, **interval.sums}, interval.trained)
+        loss = means["loss"]
         if loss is not None:
             counters.loss_first = loss if counters.loss_first is None else counters.loss_first
             counters.loss_last = loss
@@ -75,7 +86,7 @@ class Report:
             "metrics",
             step=counters.step,
             epoch=round(self._epoch(counters.step), 4),
-            loss=loss,
+            **means,
             lr=rate,
             grad_norm=taken.grad_norm if math.isfinite(taken.grad_norm) else None,
             tokens_per_s=round(self._tokens / seconds, 1),
@@ -84,7 +95,7 @@ class Report:
             data_wait=round(self._data_s / seconds, 4),
             skipped_steps=counters.skipped_steps,
         )
-        interval.loss, interval.trained = 0.0, 0
+        interval.clear()
         self._clear()
 
     def _clear(self) -> None:

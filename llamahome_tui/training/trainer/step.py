@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from llamahome_tui.training.auto import Micro
-from llamahome_tui.training.trainer import batches, memory, optim, rng
-from llamahome_tui.training.trainer.batches import Batching, MicroBatch, Row
-from llamahome_tui.training.trainer.loss import Loss
+from llamahome_tui.training.trainer import memory, optim, rng
+from llamahome_tui.training.trainer.batches import Batching, Item, Items, MicroBatch, Row
+from llamahome_tui.training.trainer.evaluate import evaluating
 from llamahome_tui.training.trainer.model import Trainee
+from llamahome_tui.training.trainer.objectives import Objective
 
 LOSS_SCALE_FLOOR = 1.0  # an fp16 gradient that overflows at this scale is no matter of scale
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a step gave. `loss` is summed over `trained` tokens; both floats may be non-finite."""
+    """What a step gave. `loss` is summed over `weight`, tokens or rows; both floats may be non-finite."""
 
     loss: float
+    weight: int
     trained: int
     tokens: int
     rows: int
@@ -31,21 +33,24 @@ class Taken:
     applied: bool  # the optimiser moved the weights
     sound: bool  # loss and gradients were finite, or only too large for fp16's present scale
     data_s: float
+    sums: Mapping[str, float] = field(default_factory=dict)  # what the objective reports beside its loss
 
 
 class StepTooLarge(Exception):
     """A micro-batch of `rows` rows does not fit in memory and may not be split any further.
 
-    `length` is the tokens of the block that they are, `shown` the block for a person; `fitted` is the most tokens, with
-    padding, that went through so far (0: none did).
+    `length` is the tokens of one sequence of the block that they are, `shown` the block for a person; `fitted` is the
+    most tokens, with padding, that went through so far in place of one sequence (0: none did).
     """
 
     def __init__(self, batch: MicroBatch | None, fitted: int, said: str) -> None:
         super().__init__(said)
+        width = batch.width if batch else 1
+        beside = batch is not None and batch.ids.shape[0] > 1
         self.rows = batch.rows if batch else 0
-        self.length = batch.length if batch else 0
+        self.length = (batch.length if beside else batch.length // width) if batch else 0
         self.shown = batch.shown if batch else "any"
-        self.fitted = fitted
+        self.fitted = fitted // width
         self.said = said
 
 
@@ -55,11 +60,10 @@ class Stepper:
     def __init__(
         self,
         trainee: Trainee,
-        loss: Loss,
+        objective: Objective,
         optimizer: Any,
         scaler: Any,
-        rows: Sequence[Row],
-        lengths: Sequence[int],
+        items: Items,
         micro: Micro,
         *,
         clip: float,
@@ -69,16 +73,16 @@ class Stepper:
     ) -> None:
         self.micro = micro
         self.trainee = trainee
-        self.loss = loss
+        self.objective = objective
         self.optimizer = optimizer
         self.scaler = scaler
-        self._rows = rows
-        self._clip = clip
         self.batching = batching
+        self._items = items
+        self._clip = clip
         self._split_on_oom = split_on_oom
         self._degraded = degraded
         self._learning = trainee.trainable
-        self._lengths = lengths
+        self._room = batching.room(items)
         self._data_s = 0.0
         self._in_work: MicroBatch | None = None
         self._fitted = 0  # tokens, with padding, of the largest micro-batch that went through
@@ -90,13 +94,13 @@ class Stepper:
         gradient is what it would have been. Raises StepTooLarge when a single row does not fit.
         """
         started = time.perf_counter()
-        rows = {i: self._rows[i] for i in indexes}
-        trained = sum(map(batches.trained_tokens, rows.values()))
+        items = {i: self._items[i] for i in indexes}
+        trained = sum(item.trained for item in items.values())
         self._data_s = time.perf_counter() - started
         while True:
             before = rng.snapshot()
             try:
-                loss = self._accumulate(rows, trained)
+                weight, loss, sums = self._accumulate(items)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not memory.is_exhausted(error):
@@ -107,24 +111,40 @@ class Stepper:
             memory.release()
             rng.restore(before)
             self._shrink(said[0] if said else "out of memory")
-        return self._finish(loss, indexes, trained, rate)
+        return self._finish(loss, sums, indexes, weight, trained, rate)
 
-    def _accumulate(self, rows: Mapping[int, Row], trained: int) -> Any:
+    def _accumulate(self, items: Mapping[int, Item]) -> tuple[int, Any, dict[str, Any]]:
+        """The gradient of the step: its weight, and the sums of losses and of what is reported beside them."""
+        whole = self.objective.whole(list(items.values()), self._summed)
+        share = 1.0 / max(1, whole.weight)
         total = torch.zeros((), dtype=torch.float32, device=self.trainee.device)
-        share = 1.0 / max(1, trained)
-        for group in self.batching.groups(list(rows), self._lengths, self.micro):
+        sums: dict[str, Any] = {}
+        for group in self.batching.groups(list(items), self._room, self.micro):
             started = time.perf_counter()
-            batch = self.batching.batch([rows[i] for i in group])
+            batch = self.objective.batch([items[i] for i in group], self.batching)
             self._in_work = batch
             batch = batch.to(self.trainee.device)
             self._data_s += time.perf_counter() - started
             with self.trainee.autocast():
-                loss = self.loss(batch)
-            scaled = loss * share
+                part = self.objective.learn(batch, whole)
+            scaled = part.loss * share
             (self.scaler.scale(scaled) if self.scaler else scaled).backward()
-            total += loss.detach()
+            total += part.loss.detach()
+            for name, value in part.sums.items():
+                sums[name] = sums[name] + value if name in sums else value
             self._fitted = max(self._fitted, batch.computed)
-        return total
+        return whole.weight, total, sums
+
+    def _summed(self, sequences: Sequence[Row], each: Callable[[MicroBatch], Any]) -> Any:
+        """What `each` makes of micro-batches of these sequences, added up; without gradients and dropout."""
+        with evaluating(self.trainee):
+            return sum(map(each, self._batches(sequences)))
+
+    def _batches(self, sequences: Sequence[Row]) -> Iterator[MicroBatch]:
+        lengths = [len(one.ids) for one in sequences]
+        for group in self.batching.groups(range(len(sequences)), lengths, self.micro):
+            self._in_work = self.batching.batch([sequences[i] for i in group])
+            yield self._in_work.to(self.trainee.device)
 
     def _shrink(self, said: str) -> None:
         batch = self._in_work
@@ -133,12 +153,15 @@ class Stepper:
         self.micro = self.batching.smaller(self.micro, batch)
         self._degraded(f"micro-batch at most {self.micro.limit} {self.micro.unit}", said)
 
-    def _finish(self, loss: Any, indexes: Sequence[int], trained: int, rate: float) -> Taken:
+    def _finish(
+        self, loss: Any, sums: Mapping[str, Any], indexes: Sequence[int], weight: int, trained: int, rate: float
+    ) -> Taken:
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         norm = optim.clip(self._learning, self._clip)
-        summed, norm_value = torch.stack([loss, norm.float()]).tolist()  # the step's one wait for the device
-        sound = applied = math.isfinite(summed) and math.isfinite(norm_value) and trained > 0
+        # The step's one wait for the device.
+        summed, norm_value, *beside = torch.stack([loss, norm.float(), *sums.values()]).tolist()
+        sound = applied = math.isfinite(summed) and math.isfinite(norm_value) and weight > 0
         if self.scaler:
             applied = self._scaled_step(sound, rate)
             sound = sound or (math.isfinite(summed) and self.scaler.get_scale() > LOSS_SCALE_FLOOR)
@@ -148,13 +171,15 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         return Taken(
             loss=summed,
+            weight=weight,
             trained=trained,
-            tokens=sum(self._lengths[i] for i in indexes),
+            tokens=sum(self._items.tokens[i] for i in indexes),
             rows=len(indexes),
             grad_norm=norm_value,
             applied=applied,
-            sound=sound or trained == 0,
+            sound=sound or weight == 0,
             data_s=self._data_s,
+            sums=dict(zip(sums, beside, strict=True)),
         )
 
     def _scaled_step(self, finite: bool, rate: float) -> bool:

@@ -16,11 +16,12 @@ torch = pytest.importorskip("torch")
 from llamahome_tui.training.auto import Micro  # noqa: E402
 from llamahome_tui.training.layout import Mode  # noqa: E402
 from llamahome_tui.training.trainer import batches, isolation  # noqa: E402
-from llamahome_tui.training.trainer.batches import Batching, collate, pack  # noqa: E402
-from llamahome_tui.training.trainer.evaluate import mean_loss  # noqa: E402
+from llamahome_tui.training.trainer.batches import Batching, Item, Items, collate, pack  # noqa: E402
+from llamahome_tui.training.trainer.evaluate import measure  # noqa: E402
 from llamahome_tui.training.trainer.isolation import isolation_of  # noqa: E402
-from llamahome_tui.training.trainer.loss import loss_of  # noqa: E402
+from llamahome_tui.training.trainer.loss import reader_of  # noqa: E402
 from llamahome_tui.training.trainer.model import Trainee  # noqa: E402
+from llamahome_tui.training.trainer.objectives.likelihood import Likelihood  # noqa: E402
 from llamahome_tui.training.trainer.step import Stepper, StepTooLarge  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -111,11 +112,23 @@ def trainee(model: Any, precision: Any = "fp32") -> Trainee:
     return Trainee(model.train(), model, torch.device("cpu"), precision, lora=False, parameters=0)
 
 
+def likelihood(learner: Trainee) -> Likelihood:
+    return Likelihood(reader_of(learner.model, learner.base, collate(SOME[:1]), learner.autocast)[0])
+
+
+def items(data: list[Row]) -> Items:
+    return Items.made([Item((row,)) for row in data])
+
+
+def mean_loss(learner: Trainee, mode: Mode, limit: int) -> float:
+    found = measure(learner, likelihood(learner), items(SOME), Batching(mode), Micro("tokens", limit), lambda: None)
+    return found["loss"]
+
+
 def stepper(learner: Trainee, batching: Batching, micro: Micro, data: list[Row]) -> Stepper:
-    loss, _ = loss_of(learner.model, learner.base, collate(data[:1]), learner.autocast)
     optimizer = torch.optim.SGD(learner.model.parameters(), lr=0.0)
     return Stepper(
-        learner, loss, optimizer, None, data, [len(row.ids) for row in data], micro,
+        learner, likelihood(learner), optimizer, None, items(data), micro,
         clip=0.0, batching=batching, split_on_oom=True, degraded=lambda what, why: None,
     )  # fmt: skip
 
@@ -158,11 +171,8 @@ def test_loss_and_gradient_of_a_step_are_the_same_in_every_mode(kind: str, atten
 
 def test_evaluation_is_the_same_in_every_mode() -> None:
     learner = trainee(build("qwen3"))
-    loss, _ = loss_of(learner.model, learner.base, collate(SOME[:1]), learner.autocast)
     modes: tuple[Mode, ...] = ("plain", "sorted", "packed")
-    plain, by_length, packed = (
-        mean_loss(learner, loss, SOME, Batching(mode), Micro("tokens", 150), lambda: None) for mode in modes
-    )
+    plain, by_length, packed = (mean_loss(learner, mode, 150) for mode in modes)
     assert plain == by_length == pytest.approx(packed, rel=1e-5)
 
 
@@ -266,10 +276,9 @@ def test_a_packed_step_that_runs_out_of_memory_is_taken_again_in_smaller_sequenc
 
 def test_a_packed_evaluation_that_runs_out_of_memory_goes_on_in_parts() -> None:
     learner = trainee(build("llama"))
-    loss, _ = loss_of(learner.model, learner.base, collate(SOME[:1]), learner.autocast)
-    whole = mean_loss(learner, loss, SOME, Batching("packed"), Micro("tokens", 400), lambda: None)
+    whole = mean_loss(learner, "packed", 400)
     with memory_for(learner, 130):
-        parts = mean_loss(learner, loss, SOME, Batching("packed"), Micro("tokens", 400), lambda: None)
+        parts = mean_loss(learner, "packed", 400)
     assert parts == pytest.approx(whole, rel=1e-6)
 
 

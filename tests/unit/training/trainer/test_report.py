@@ -15,7 +15,7 @@ from llamahome_tui.training.trainer.step import Taken
 
 pytestmark = pytest.mark.torch
 
-TAKEN = Taken(loss=6.0, trained=3, tokens=10, rows=2, grad_norm=0.5, applied=True, sound=True, data_s=0.01)
+TAKEN = Taken(loss=6.0, weight=3, trained=3, tokens=10, rows=2, grad_norm=0.5, applied=True, sound=True, data_s=0.01)
 
 
 def run(counters: Counters, steps: int, *, log_every: int, total: int) -> list[dict[str, Any]]:
@@ -26,6 +26,7 @@ def run(counters: Counters, steps: int, *, log_every: int, total: int) -> list[d
         total=total,
         log_every=log_every,
         epoch=lambda step: step / 10,
+        metrics=lambda sums, weight: {name: value / weight for name, value in sums.items()},
     )
     for _ in range(steps):
         counters.step += 1
@@ -61,8 +62,8 @@ def test_a_resume_within_an_interval_reports_the_same_mean() -> None:
 def test_an_interval_of_skipped_steps_has_no_loss() -> None:
     counters = Counters(Micro("rows", 1), 0.1)
     said: list[dict[str, Any]] = []
-    report = Report(lambda type, **f: said.append(f), counters, total=9, log_every=1, epoch=float)
+    report = Report(lambda type, **f: said.append(f), counters, total=9, log_every=1, epoch=float, metrics=dict)
     counters.step = 1
-    bad = Taken(float("nan"), 3, 10, 2, float("nan"), applied=False, sound=False, data_s=0.0)
+    bad = Taken(float("nan"), 3, 3, 10, 2, float("nan"), applied=False, sound=False, data_s=0.0)
     report.stepped(bad, 0.1, 1e-4, lambda: 1)
     assert said[-1]["loss"] is None and said[-1]["grad_norm"] is None and counters.loss_first is None
