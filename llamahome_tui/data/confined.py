@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import gc
 import json
 import mmap
@@ -133,7 +134,9 @@ class _Guard:
 
 def main() -> int:
     """Read orders and requests from stdin until it ends, and answer each on stdout."""
+    slot, leash = (int(word) for word in sys.argv[-2:])
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    _follow(leash)
     given, out = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may write into the answers
     sys.dont_write_bytecode = True
@@ -142,7 +145,7 @@ def main() -> int:
         return 0
     sys.excepthook = partial(_confess, out)
     orders: Orders = pickle.loads(raw)
-    guard = _Guard(orders, mmap.mmap(int(sys.argv[-1]), SLOT.size))
+    guard = _Guard(orders, mmap.mmap(slot, SLOT.size))
     try:
         guard.loading()
         encoder = Encoder(orders.encoding)
@@ -157,6 +160,14 @@ def main() -> int:
     except LlamaHomeError as error:
         _write(out, {"error": error.as_record() | {"class": type(error).__name__}})
     return 0
+
+
+def _follow(leash: int) -> None:
+    """Die when the parent does, even inside an operation that never ends: nothing is ever written into this pipe, so
+    the signal of it says that its other end is closed, and is deadly."""
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(leash, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(leash, fcntl.F_SETFL, fcntl.fcntl(leash, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _serve(given: BinaryIO, out: BinaryIO, encoder: Encoder, guard: _Guard) -> None:

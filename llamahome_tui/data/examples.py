@@ -42,27 +42,32 @@ class Tokens:
     """The tokens of a store, one after the other. With `sums` a part is checked before it is first read."""
 
     def __init__(
-        self, ids: NDArray[np.int32], mask: NDArray[np.uint8], sums: Sequence[int] = (), folder: Path | None = None
+        self,
+        ids: NDArray[np.int32],
+        mask: NDArray[np.uint8],
+        sums: Sequence[int] = (),
+        folder: Path | None = None,
+        checked: int = 0,
     ) -> None:
         self._ids = ids
         self._mask = mask
         self._sums = sums
         self._folder = folder
-        self._unchecked = bytearray(b"\1" * len(sums))
+        self._unchecked = bytearray(checked) + b"\1" * (len(sums) - checked)
 
     def read(self, start: int, end: int) -> Example:
         """The tokens [start, end). Raises IntegrityError where they are not those that were written."""
         if self._sums and end > start:
             for part in range(start // PART, (end - 1) // PART + 1):
-                if self._unchecked[part] and not self.check(part):
-                    raise self._damaged()
+                if self._unchecked[part]:
+                    self._check(part)
         return Example(self._ids[start:end].tolist(), self._mask[start:end].tolist())
 
-    def check(self, part: int) -> bool:
-        """Whether a part is as it was written."""
+    def _check(self, part: int) -> None:
         span = slice(part * PART, (part + 1) * PART)
-        self._unchecked[part] = checksum(self._ids[span].data, self._mask[span].data) != self._sums[part]
-        return not self._unchecked[part]
+        if checksum(self._ids[span].data, self._mask[span].data) != self._sums[part]:
+            raise self._damaged()
+        self._unchecked[part] = 0
 
     def _damaged(self) -> IntegrityError:
         if self._folder is not None:
@@ -166,8 +171,9 @@ def load(folder: Path) -> Store | None:
         whole = all(zlib.crc32(np.ascontiguousarray(arrays[name]).data) == crc for name, crc in facts["crc"].items())
         ids = _mapped(folder / "ids.bin", np.dtype(np.int32), facts["tokens"])
         mask = _mapped(folder / "mask.bin", np.dtype(np.uint8), facts["tokens"])
-        tokens = Tokens(ids, mask, facts["sums"], folder)
-        whole = whole and all(tokens.check(part) for part in range(min(len(facts["sums"]), _AT_ONCE)))
+        first = facts["sums"][:_AT_ONCE]
+        tokens = Tokens(ids, mask, facts["sums"], folder, len(first))
+        whole = whole and _sums(folder, len(first)) == first
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not whole:
@@ -180,6 +186,12 @@ def load(folder: Path) -> Store | None:
 def checksum(ids: memoryview | bytes, mask: memoryview | bytes) -> int:
     """The sum a part of a store goes by."""
     return zlib.crc32(mask, zlib.crc32(ids))
+
+
+def _sums(folder: Path, parts: int) -> list[int]:
+    """The sums of the first parts, read without mapping them: what is mapped counts as this process's memory."""
+    with (folder / "ids.bin").open("rb") as ids, (folder / "mask.bin").open("rb") as mask:
+        return [checksum(ids.read(4 * PART), mask.read(PART)) for _ in range(parts)]
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:

@@ -199,21 +199,23 @@ class _Child:
         self._outbox: deque[memoryview] = deque()
         self._inbox = bytearray()
         slot = os.memfd_create("llamahome-slot")
+        leash, self._leash = os.pipe()
         try:
             os.ftruncate(slot, SLOT.size)
             self._slot = mmap.mmap(slot, SLOT.size)
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BOOT.format(_search_path()), str(slot)],
+                [sys.executable, "-I", "-S", "-c", _BOOT.format(_search_path()), str(slot), str(leash)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                pass_fds=(slot,),
+                pass_fds=(slot, leash),
                 cwd="/",
                 env=strip_secrets(os.environ) | {"TOKENIZERS_PARALLELISM": "false"},
                 process_group=0,  # Ctrl+C is ours to handle
             )
         except OSError as error:
+            os.close(self._leash)
             raise ResourceError(
                 f"no process to prepare data can be started: {error.strerror}",
                 code="resource.processes",
@@ -221,6 +223,7 @@ class _Child:
             ) from None
         finally:
             os.close(slot)
+            os.close(leash)
         assert self._process.stdin is not None and self._process.stdout is not None
         self.given: IO[bytes] = self._process.stdin
         self._said: IO[bytes] = self._process.stdout
@@ -309,6 +312,7 @@ class _Child:
             self._process.wait(_GONE_S)
         self.given.close()
         self._said.close()
+        os.close(self._leash)
         return -signal.SIGKILL if self._process.returncode is None else self._process.returncode
 
 
