@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def _row(number: int) -> str:
 
 
 @pytest.fixture
-def folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(home: Path) -> Iterator[Path]:
     """A working folder with a fixed name, as its path is shown."""
     place = Path("/tmp/llamahome-pictures")
     place.mkdir(exist_ok=True)
@@ -45,7 +46,8 @@ def folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (place / "support.jsonl").write_text("\n".join(lines) + "\n")
     pairs = [{"prompt": f"Name {at} colours.", "chosen": "red\nblue", "rejected": "a horse"} for at in range(2, 9)]
     (place / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in pairs) + "\n")
-    return place
+    yield place
+    shutil.rmtree(place)
 
 
 def application(home: Path, folder: Path, **more: Any) -> LlamaHomeApp:
