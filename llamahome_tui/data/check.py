@@ -97,7 +97,7 @@ def samples(
         else:
             yield sample_of(read, known, columns, group, strict=format == "auto"), known
     if empty:
-        yield Bad(str(path), 0, "", "the file is empty"), known
+        yield Bad(str(path), 0, "", "has no rows"), known
 
 
 def told_format(path: Path, columns: Mapping[str, str] | None = None) -> str:

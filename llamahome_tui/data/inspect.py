@@ -115,7 +115,7 @@ def _sample(data: Data, row: int) -> tuple[Sample | Bad, str]:
             return _read_as(path, data, found[0])
         before += index.count
     if not before:
-        return Bad(str(files[0]), 0, "", "the file is empty"), ""
+        return Bad(str(files[0]), 0, "", "has no rows"), ""
     raise NotFoundError(
         f"there is no row {row}: the data has {before} rows, and the first is 1",
         code="data.no_row",

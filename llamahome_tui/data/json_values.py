@@ -27,7 +27,8 @@ def decoded(text: str) -> Any:
     try:
         value, end = DECODER.raw_decode(text, 0 if text[:1] == "{" else _start(text))
     except json.JSONDecodeError as error:
-        raise NotJson(f"is not JSON: {error.msg} (column {error.colno})") from None
+        where = f" column {error.colno}" if error.msg.endswith(" at") else f" (column {error.colno})"
+        raise NotJson(f"is not JSON: {error.msg}{where}") from None
     except RecursionError:
         raise NotJson("is nested too deep") from None
     except ValueError as error:

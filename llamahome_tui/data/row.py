@@ -12,7 +12,7 @@ from llamahome_tui.data.limits import MAX_DEPTH
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row by its columns and where it starts (lines from 1; in Parquet, which has none, the row's number)."""
+    """One row by its columns and where it starts: a line, or the row's number where rows share lines or have none."""
 
     file: str
     line: int

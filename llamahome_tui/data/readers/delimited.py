@@ -55,7 +55,8 @@ def rows(
 
 def _row(fields: list[str], header: list[str], name: str, line: int, *, look: bool) -> Read:
     if len(fields) != len(header):
-        return Bad(name, line, "", f"has {len(fields)} fields, and the header has {len(header)}")
+        has = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
+        return Bad(name, line, "", f"has {has}, and the header has {len(header)}")
     if look:
         for field, value in zip(header, fields, strict=True):
             if wrong := _not_text(value):

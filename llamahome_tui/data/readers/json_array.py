@@ -17,38 +17,42 @@ from llamahome_tui.data.row import Bad, Read, row_of
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def rows(stream: BinaryIO, name: str, cursor: Cursor, progress: Progress, *, inside: bool = False) -> Iterator[Read]:
-    """The elements; the array ends where it is broken. `inside`: the stream begins with an element at `cursor`."""
+def rows(stream: BinaryIO, name: str, cursor: Cursor, progress: Progress, *, number: int = 0) -> Iterator[Read]:
+    """The elements; the array ends where it is broken.
+
+    With a `number` the stream begins at `cursor`, with the element that has so many before it. An array is often
+    written on one line: an element that begins on the line of the one before it has its number in place of that line.
+    """
     text = _Text(stream, cursor, progress)
+    before, beside = 0, False
     try:
-        if not inside:
+        if not number:
             text.skip_space()
             text.take(1)  # the opening bracket
             text.skip_space()
         while text.peek() != "]":
-            start = text.line
+            number += 1
+            before, beside = text.line, text.line == before
+            line = number if beside else before
             value, look = text.value()
-            cursor.at(start, text.row_offset)
-            yield row_of(value, name, start, look=look)
+            cursor.at(line, text.row_offset)
+            yield row_of(value, name, line, look=look)
             text.skip_space()
             if text.peek() == ",":
                 text.take(1)
                 text.skip_space()
                 if text.peek() == "]":
-                    yield Bad(name, text.line, "", "is not JSON: a comma before the closing ]")
-                    return
+                    raise _Broken("is not JSON: a comma before the closing ]")
             elif text.peek() != "]":
                 said = "the array does not end" if text.peek() == "" else "expected a comma or ]"
-                yield Bad(name, text.line, "", f"is not JSON: {said}")
-                return
+                raise _Broken(f"is not JSON: {said}")
         text.take(1)
         text.skip_space()
         if text.peek():
-            yield Bad(name, text.line, "", "is not JSON: something follows the array")
-    except _Broken as broken:
-        yield Bad(name, text.line, "", str(broken))
-    except RecursionError:
-        yield Bad(name, text.line, "", "is nested too deep")
+            raise _Broken("is not JSON: something follows the array")
+    except (_Broken, RecursionError) as broken:
+        line = number if beside and text.line == before else text.line
+        yield Bad(name, line, "", str(broken) if isinstance(broken, _Broken) else "is nested too deep")
 
 
 class _Broken(Exception):

@@ -50,7 +50,8 @@ def _row(raw: bytes, name: str, number: int) -> Read:
     except NotJson as broken:
         if text.startswith("\ufeff"):
             return Bad(name, number, "", "begins with a byte order mark, as where files were joined: take it out")
-        return Bad(name, number, "", str(broken))
+        reason = "holds NUL bytes, as where a disk was full or a machine failed" if "\0" in text else str(broken)
+        return Bad(name, number, "", reason)
     return row_of(value, name, number, look=suspicious(text))
 
 

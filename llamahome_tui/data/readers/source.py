@@ -93,7 +93,7 @@ class Source:
             return self.rows(name, cursor, progress)
         self.stream.seek(cursor.offset)
         if self.kind == "array":
-            return json_array.rows(self.stream, name, cursor, progress, inside=True)
+            return json_array.rows(self.stream, name, cursor, progress, number=number)
         cursor.line -= 1  # these count the lines before
         if self.kind == "text":
             return plain_text.rows(self.stream, name, cursor, progress)

@@ -42,6 +42,7 @@ FILES = {
     "d.jsonl": jsonl(),
     "crlf.jsonl": jsonl().replace(b"\n", b"\r\n"),
     "d.json": ("\n[" + ",\n".join(LINES) + "]\n").encode(),
+    "flat.json": ("[" + ",".join(LINES) + "]").encode(),
     "torn.json": ("[" + ",\n".join(LINES)).encode(),
     "d.csv": (CSV + "only one\n1,2\n").encode(),
     "d.tsv": CSV.replace(",", "\t").encode(),

@@ -59,10 +59,10 @@ def test_files_of_several_formats_are_each_read_as_theirs(tmp_path: Path) -> Non
 
 def test_files_without_rows_and_of_no_format(tmp_path: Path) -> None:
     for name, content, reason in (
-        ("empty.jsonl", "", "the file is empty"),
-        ("blank.jsonl", "\n\n", "the file is empty"),
-        ("array.json", "[]", "the file is empty"),
-        ("header.csv", "prompt,completion\n", "the file is empty"),
+        ("empty.jsonl", "", "has no rows"),
+        ("blank.jsonl", "\n\n", "has no rows"),
+        ("array.json", "[]", "has no rows"),
+        ("header.csv", "prompt,completion\n", "has no rows"),
         ("strange.jsonl", '{"x": 1}\n' * 3, UNKNOWN),
     ):
         (tmp_path / name).write_text(content)

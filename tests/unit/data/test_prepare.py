@@ -165,8 +165,8 @@ def test_rows_cut_before_the_answer_have_nothing_to_learn(made: Prepare) -> None
 
 BROKEN: dict[str, tuple[bytes, int, str, str]] = {
     "no field": (b'{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n', 2, "completion", "is missing"),
-    "empty file": (b"", 0, "", "the file is empty"),
-    "only blank lines": (b"\n\n", 0, "", "the file is empty"),
+    "empty file": (b"", 0, "", "has no rows"),
+    "only blank lines": (b"\n\n", 0, "", "has no rows"),
     "wrong encoding": (b'{"prompt": "a", "completion": "\xe9"}\n', 1, "", "not UTF-8"),
     "not JSON": (b'{"prompt": "a", "completion": "b"}\n{]\n', 2, "", "not JSON"),
     "unknown format": (b'{"q": "a", "a": "b"}\n', 1, "", "columns are q, a"),

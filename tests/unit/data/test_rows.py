@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,10 @@ def good(path: Path) -> list[tuple[int, Any]]:
     return [(one.line, one.value) for one in found if isinstance(one, Row)]
 
 
+def bad(path: Path) -> list[tuple[int, str]]:
+    return [(one.line, one.reason) for one in read_rows(path) if isinstance(one, Bad)]
+
+
 def test_json_lines(tmp_path: Path) -> None:
     assert good(write(tmp_path, '{"a": 1}\n\n  \n{"a": "\u00e9"}')) == [(1, {"a": 1}), (4, {"a": "é"})]
     assert good(write(tmp_path, b'\xef\xbb\xbf{"a": 1}\r\n{"a": 2}\r\n')) == [(1, {"a": 1}), (2, {"a": 2})]
@@ -40,6 +45,20 @@ def test_json_arrays(tmp_path: Path, indent: int | None) -> None:
     assert [value for _, value in found] == values
     if indent:
         assert all(text.splitlines()[line - 1].strip() == "{" for line, _ in found)
+    else:
+        assert [line for line, _ in found] == [1, 2, 3, 4, 5]  # they share a line: which one is told by number
+
+
+def test_what_is_broken_in_an_array_on_one_line_is_told_by_number(tmp_path: Path) -> None:
+    assert bad(write(tmp_path, '[{"a": 1}, {"a": 2}, 3, {"a"}]')) == [(3, "is no object but a number"), (4, ANY)]
+    assert bad(write(tmp_path, '[{"a": 1}, {"a": 2} {}]')) == [(2, "is not JSON: expected a comma or ]")]
+    assert bad(write(tmp_path, '[\n{"a": 1},\n{"a": 2},\n]\n')) == [(4, "is not JSON: a comma before the closing ]")]
+
+
+def test_nul_bytes_are_called_that(tmp_path: Path) -> None:
+    nul = "holds NUL bytes, as where a disk was full or a machine failed"
+    assert bad(write(tmp_path, b'{"a": 1}\n\0\0\0\n{"a": "\0"}\n' + b"\0" * 5000)) == [(2, nul), (3, nul), (4, nul)]
+    assert bad(write(tmp_path, '{"a": "\t"}')) == [(1, "is not JSON: Invalid control character at column 8")]
 
 
 def test_arrays_larger_than_a_piece_and_rows_across_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +95,7 @@ def test_an_empty_array_and_an_empty_file_have_no_rows(tmp_path: Path) -> None:
         (b'{"a": 1}\n{"a": [{"b": "x\\u0000"}]}\n', 2, "NUL"),
         (b'{"a": 1}\n{"a": {"b": ["x\\ud800"]}}\n', 2, "half of a character"),
         (b'{"a": 1}\n{"x\\udc00": 1}\n', 2, "half of a character"),
-        (b'{"a": 1}\n\x00\x00\x00\n', 2, "not JSON"),
+        (b'{"a": 1}\n\x00\x00\x00\n', 2, "NUL bytes"),
         (b'{"a": 1}\n{"a": ' + b"[" * 50_000 + b"\n", 2, "deep"),
         (b'{"a": 1}\n{"a": ' + b"[" * 80 + b"]" * 80 + b"}\n", 2, "deeper"),
         (b'{"a": 1}\n{"a": ' + b"9" * 10_000 + b"}\n", 2, "not JSON"),

@@ -29,7 +29,7 @@ def test_rows_have_the_line_they_start_on(tmp_path: Path) -> None:
     ("text", "line", "field", "reason"),
     [
         (b"a,b\n1,2\n1,2,3\n1,2\n", 3, "", "has 3 fields, and the header has 2"),
-        (b"a,b\n1\n", 2, "", "has 1 fields"),
+        (b"a,b\n1,2\n1\n1,2\n", 3, "", "has 1 field, and the header has 2"),
         (b'a,b\n1,"x"y\n1,2\n', 2, "", "follows a closing quote (line 2)"),
         (b'a,b\n1,2\n"x,\n2\n', 3, "", "does not close"),
         (b"a;b\n1;2\n", 1, "", "semicolons"),
