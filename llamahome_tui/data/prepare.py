@@ -158,7 +158,7 @@ class _Work:
     bad: list[Bad] = field(default_factory=list)
     bad_count: int = 0
     warnings: list[str] = field(default_factory=list)
-    format: str = ""
+    formats: dict[str, None] = field(default_factory=dict)  # of the files, as they are met
     _total: int = 0
     _read: int = 0
     _learns: bool = False
@@ -256,7 +256,7 @@ class _Work:
         facts = {
             "dropped": dropped,
             "max_length": min(rule.limit, table.longest) if data.max_length == "auto" else rule.limit,
-            "format": self.format,
+            "format": ", ".join(self.formats),
             "warnings": self.warnings,
         }
         return writer.finish(self.kind or "rows", table.good, train, evaluation, facts)
@@ -273,7 +273,8 @@ class _Work:
                 self._read = before + at  # noqa: B023 - called while this file is read
 
             for read, known in samples(path, data.format, data.columns, data.group, position):
-                self.format = self.format or known
+                if known:
+                    self.formats[known] = None
                 if isinstance(read, Bad):
                     self.note(read)
                     continue

@@ -399,7 +399,7 @@ def preferred(count: int, chosen: str = "hello world how") -> list[dict[str, Any
 @pytest.mark.parametrize("step", [preflight, lambda spec, model: prepare(spec, model, None)])
 def test_rows_of_the_wrong_kind_are_refused_by_name(tmp_path: Path, model: Path, step: Any) -> None:
     write(tmp_path / "train.jsonl", preferred(3))
-    with pytest.raises(DataError, match=r"preference pairs, and method\.kind = sft trains on answers") as error:
+    with pytest.raises(DataError, match=r"preference pairs.*, and method\.kind = sft trains on answers") as error:
         step(spec(tmp_path), model)
     assert (error.value.error_code, error.value.data["bad"][0]["line"]) == ("data.wrong_kind", 1)
     labelled = [{"prompt": "a", "completion": "b", "label": True}]
@@ -408,7 +408,7 @@ def test_rows_of_the_wrong_kind_are_refused_by_name(tmp_path: Path, model: Path,
         step(spec(tmp_path), model)
     write(tmp_path / "train.jsonl", preferred(3))
     write(tmp_path / "held.jsonl", labelled)
-    with pytest.raises(DataError, match=r"labelled answers, and method\.kind = dpo trains on preference pairs"):
+    with pytest.raises(DataError, match=r"labelled answers.*, and method\.kind = dpo trains on preference pairs"):
         step(of_method(spec(tmp_path, "data.eval=held.jsonl"), "dpo"), model)
 
 
@@ -456,6 +456,8 @@ def test_running_text_is_learned_in_full(tmp_path: Path, model: Path) -> None:
     for example in found.train:
         assert text(model, example.ids).endswith("thanks</s>")
         assert example.mask == [0] + [1] * (len(example.ids) - 1)
+    write(tmp_path / "more.jsonl", rows(2))
+    assert prepare(spec(tmp_path, "data.eval=0", train="*.jsonl"), model, None).format == "completion, text"
     pieces = prepare(spec(tmp_path, "data.eval=0", "data.max_length=8", "data.long=split"), model, None)
     assert pieces.train.lengths.tolist() == [8] * 18  # and the last token alone would teach nothing
     assert pieces.warnings == ("9 rows are longer than 8 tokens and split into pieces",)

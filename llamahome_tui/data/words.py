@@ -1,0 +1,147 @@
+"""Tokens of text by its words, remembered: for tokenizers of which it is certain that a text may be cut between words.
+
+Byte-level BPE first cuts a text by a pattern and then merges within each part, so where the pattern always cuts, the
+parts can be tokenised one by one, and most words of a text have been met before. That holds for the patterns named
+here, for ASCII, before a single space between a printable character and a letter, and around special tokens. Any other
+tokenizer has no `Words`, and the first texts are compared with what the library says of the whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from typing import Any, TypeAlias
+
+# What cl100k, Llama 3 and Qwen cut by; {digits} is a digit or up to three. GPT-2's stands in the library itself.
+_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_PATTERNS = frozenset(_PATTERN.format(digits=digits) for digits in (r"\p{N}", r"\p{N}{1,3}"))
+_BETWEEN = re.compile("(?<=[!-~]) (?=[A-Za-z])")
+_AFTER_LINE = re.compile("[!-~]\n[A-Za-z]")
+_HEADER = 32  # characters of a first line that may be cut from what follows: a role
+_LONGEST = 32  # characters of a word that is remembered
+_MOST = 1 << 16  # words
+_COMPARED = 32  # texts
+
+Entry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # ids, and bytes of each
+
+
+@dataclass(slots=True)
+class Words:
+    """Remembers the tokens of words. `_special` cuts a text at its special tokens."""
+
+    _tokenizer: Any
+    _special: re.Pattern[str] | None
+    _ids: dict[str, int]
+    _first: dict[str, Entry] = field(default_factory=dict)
+    _spaced: dict[str, Entry] = field(default_factory=dict)  # of words after a space
+    _compared: int = 0
+    _wrong: bool = False
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Words | None:
+        """For a tokenizer without a post-processor; None where it is not certain that its texts may be cut."""
+        if not _cuts_at_words(tokenizer):
+            return None
+        added = tokenizer.get_added_tokens_decoder()
+        if any(one.lstrip or one.rstrip or one.single_word or one.normalized for one in added.values()):
+            return None
+        texts = sorted((one.content for one in added.values()), key=len, reverse=True)
+        special = re.compile(f"({'|'.join(map(re.escape, texts))})") if texts else None
+        return cls(tokenizer, special, {one.content: number for number, one in added.items()})
+
+    def encode(self, text: str) -> tuple[list[int], list[int]] | None:
+        """Ids of an ASCII text and where in it each token ends; None where it is not known after all."""
+        if self._wrong:
+            return None
+        entries = list(self._entries(text))
+        ids = list(chain.from_iterable([entry[0] for entry in entries]))
+        ends = list(accumulate(chain.from_iterable([entry[1] for entry in entries])))
+        if self._compared < _COMPARED:
+            self._compared += 1
+            whole = self._tokenizer.encode(text, add_special_tokens=False)
+            if whole.ids != ids or [end for _, end in whole.offsets] != ends:
+                self._wrong = True
+                return None
+        return ids, ends
+
+    def _entries(self, text: str) -> Iterator[Entry]:
+        parts = self._special.split(text) if self._special else [text]
+        for at, part in enumerate(parts):
+            if at % 2:
+                yield (self._ids[part],), (len(part),)
+            elif part:
+                yield from self._of_part(part)
+
+    def _of_part(self, part: str) -> Iterable[Entry]:
+        line = part.find("\n", 1, _HEADER)
+        head: list[Entry] = []
+        if line > 0 and _AFTER_LINE.match(part, line - 1):
+            head = [self._first.get(part[: line + 1]) or self._met(self._first, part[: line + 1], "")]
+            part = part[line + 1 :]
+        first, *words = _BETWEEN.split(part)
+        found = list(map(self._spaced.get, words))
+        if None in found:
+            new = self._learn([word for word, known in zip(words, found, strict=True) if known is None])
+            found = [known or next(new) for known in found]
+        return [*head, self._first.get(first) or self._met(self._first, first, ""), *found]  # type: ignore[list-item]
+
+    def _learn(self, words: list[str]) -> Iterator[Entry]:
+        """The tokens of words after a space, all asked for at once: put together they are cut as they were."""
+        if not all("!" <= word[-1] <= "~" for word in words[:-1]):
+            yield from [self._met(self._spaced, word, " ") for word in words]
+            return
+        one = self._tokenizer.encode(" " + " ".join(words), add_special_tokens=False)
+        ids, ends = one.ids, [end for _, end in one.offsets]
+        lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+        token = at = 0
+        for word in words:
+            first, at = token, at + 1 + len(word)
+            token = bisect_left(ends, at, token) + 1
+            entry = tuple(ids[first:token]), tuple(lengths[first:token])
+            if len(word) <= _LONGEST and len(self._spaced) < _MOST:
+                self._spaced[word] = entry
+            yield entry
+
+    def _met(self, known: dict[str, Entry], word: str, before: str) -> Entry:
+        one = self._tokenizer.encode(before + word, add_special_tokens=False)
+        entry = tuple(one.ids), tuple(end - start for start, end in one.offsets)
+        if len(word) <= _LONGEST and len(known) < _MOST:
+            known[word] = entry
+        return entry
+
+
+def _cuts_at_words(tokenizer: Any) -> bool:
+    model, normalizer = tokenizer.model, _said(tokenizer.normalizer)
+    if type(model).__name__ != "BPE" or model.dropout or (normalizer and normalizer != {"type": "NFC"}):
+        return False
+    if model.continuing_subword_prefix or model.end_of_word_suffix:
+        return False
+    outer = _said(tokenizer.pre_tokenizer)
+    *cuts, level = outer.get("pretokenizers") or [outer]
+    if level.get("type") != "ByteLevel" or level.get("add_prefix_space") is not False:
+        return False
+    if level.get("use_regex", True):
+        return all(cut.get("type") == "Digits" for cut in cuts)
+    return len(cuts) == 1 and _is_known(cuts[0])
+
+
+def _said(step: Any) -> dict[str, Any]:
+    """A part of a tokenizer as tokenizer.json has it; nothing where there is none."""
+    said: dict[str, Any] = json.loads(step.__getstate__()) if step is not None else {}
+    return said
+
+
+def _is_known(cut: dict[str, Any]) -> bool:
+    return (
+        cut.get("type") == "Split"
+        and cut.get("pattern", {}).get("Regex") in _PATTERNS
+        and cut.get("behavior") == "Isolated"
+        and cut.get("invert") is False
+    )
