@@ -11,7 +11,6 @@ from llamahome_tui.batch.tables import bars, fields, table
 from llamahome_tui.text import clean
 
 _LONGEST = 1 << 22
-_LISTED = 20
 
 
 def formats_lines(data: Any, _: Paper) -> Iterator[str]:
@@ -25,12 +24,7 @@ def formats_lines(data: Any, _: Paper) -> Iterator[str]:
 
 def validate_lines(data: Any, _: Paper) -> Iterator[str]:
     """The result of `data validate` where every row can be used."""
-    yield from fields((
-        ("rows", data["rows"]),
-        ("format", data["format"]),
-        ("bad", f"{data['bad_count']:,}" if data["bad_count"] else "none"),
-    ))  # fmt: skip
-    yield from _bad_lines(data["bad"])
+    yield from fields((("rows", f"{data['rows']:,}"), ("format", data["format"]), ("bad", "none")))
 
 
 def inspect_lines(data: Any, paper: Paper) -> Iterator[str]:
@@ -76,7 +70,7 @@ def stats_lines(data: Any, paper: Paper) -> Iterator[str]:
     yield ""
     yield "tokens per row"
     yield from bars(
-        [(f"{one['from']:,}-{max(one['from'], one['to'] - 1):,}", one["rows"]) for one in lengths["histogram"]],
+        [(_span(one["from"], one["to"] - 1), one["rows"]) for one in lengths["histogram"]],
         paper.columns,
         symbols=paper.symbols,
     )
@@ -95,20 +89,14 @@ def stats_lines(data: Any, paper: Paper) -> Iterator[str]:
     for line in data["warnings"]:
         yield ""
         yield clean(f"warning: {line}")
-    if data["bad"]:
-        yield ""
-        yield from _bad_lines(data["bad"])
+
+
+def _span(first: int, last: int) -> str:
+    return f"{first:,}-{last:,}" if first < last else f"{first:,}"
 
 
 def _rows(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
-
-
-def _bad_lines(bad: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for one in bad[:_LISTED]:
-        yield clean(f"{one['file']}:{one['line']}: {one['field']} {one['reason']}")
-    if len(bad) > _LISTED:
-        yield f"and {len(bad) - _LISTED} more: see --json"
 
 
 def _twins(found: Mapping[str, Any], rows: int) -> str:

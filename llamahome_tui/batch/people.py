@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from llamahome_tui.batch.paper import Paper
 from llamahome_tui.batch.progress import ProgressLine
 from llamahome_tui.batch.records import Standing, happening, journal_line
-from llamahome_tui.batch.results import lines_of
+from llamahome_tui.batch.results import TOLD_ALL_THE_SAME, lines_of
 from llamahome_tui.errors import LlamaHomeError
 from llamahome_tui.operations import Operation
 from llamahome_tui.outcome import Accepted, Item, Level, Note, Outcome, Progress, Record, Result, Text
@@ -61,6 +61,8 @@ class People:
                 self._say(outcome.text if outcome.level is Level.INFO else f"{outcome.level.value}: {outcome.text}")
 
     def fail(self, error: LlamaHomeError) -> None:
+        if self._operation is not None and self._operation.name in TOLD_ALL_THE_SAME and error.data.get("rows"):
+            self._print(lines_of(self._operation, error.data, self._paper))
         self._finish()
         first, *others = error.message.split("\n")
         self._stderr.write(f"llamahome: {_line(first)}\n")
@@ -157,7 +159,7 @@ def _mistakes(error: LlamaHomeError) -> list[str]:
                 f"{place}:" if row.get("line") else place,
                 *(str(row[k]) for k in ("key", "field", "reason") if row.get(k)),
             ]
-            what = " ".join(str(row[k]) for k in ("key", "field", "reason") if row.get(k) not in (None, ""))
+            what = ": ".join(str(row[k]) for k in ("key", "field", "reason") if row.get(k) not in (None, ""))
             nearest = f"; did you mean {row['nearest']}?" if row.get("nearest") else ""
             text = ": ".join(part for part in (place, what) if part) + nearest
         if not all(part in error.message for part in parts):

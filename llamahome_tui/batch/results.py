@@ -15,6 +15,10 @@ from llamahome_tui.units import human_bytes, human_count, human_duration
 Form: TypeAlias = Callable[[Any], Iterator[str]]
 
 
+# Queries whose failures hold what they found all the same, as `data` of the error.
+TOLD_ALL_THE_SAME = frozenset({"data stats"})
+
+
 def lines_of(operation: Operation | None, data: Any, paper: Paper | None = None) -> Iterator[str]:
     """The lines that stand for `data` on a person's screen; without `paper` on a plain one."""
     if data is None:

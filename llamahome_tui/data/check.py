@@ -117,12 +117,15 @@ def told_format(path: Path, columns: Mapping[str, str] | None = None) -> str:
     return most_voted(votes)
 
 
-def bad_rows(bad: Sequence[Bad], count: int) -> DataError:
-    """One error for all bad rows; `data["bad"]` lists the first of them."""
+def bad_rows(bad: Sequence[Bad], count: int, again: str = "") -> DataError:
+    """One error for all bad rows; `data["bad"]` lists the first of them.
+
+    `again` is the command that looks at them once more; empty: the one that reads the first one's file.
+    """
     more = f" (and {count - 1} more)" if count > 1 else ""
     return DataError(
         f"{bad[0]}{more}",
-        hint=f"mend or remove them, then: llamahome --batch data validate {shlex.quote(bad[0].file)}",
+        hint=f"mend or remove them, then: llamahome --batch {again or shlex.join(('data', 'validate', bad[0].file))}",
         data={"bad": [one.as_dict() for one in bad[:MAX_LISTED]], "bad_count": count},
     )
 

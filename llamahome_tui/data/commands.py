@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llamahome_tui.training.spec import Spec
 
 _WORDS: Final = "<command line>"
+_FEW: Final = 8  # files that a command is said again with
 
 
 def formats(context: Context) -> Iterator[Outcome]:
@@ -36,7 +38,8 @@ def inspect(
     from llamahome_tui.data.inspect import inspect as look
 
     spec, folder = _with_model(context, file, model, set, "inspect")
-    yield Result(look(spec.data, folder, row).as_dict())
+    again = _again("inspect", file, ("--model", model), ("--row", str(row)), *(("--set", one) for one in set))
+    yield Result(look(spec.data, folder, row, again=again).as_dict())
 
 
 def validate(context: Context, file: Sequence[str], set: Sequence[str] = ()) -> Iterator[Outcome]:
@@ -52,7 +55,7 @@ def validate(context: Context, file: Sequence[str], set: Sequence[str] = ()) -> 
         lambda progress: read(paths, data.format, data.columns, data.group, progress), "reading rows"
     )
     if found.bad_count:
-        error = bad_rows(found.bad, found.bad_count)
+        error = bad_rows(found.bad, found.bad_count, _again("validate", file, *(("--set", one) for one in set)))
         error.data |= found.as_dict()
         raise error
     yield Result(found.as_dict())
@@ -90,10 +93,17 @@ def stats(
         "counting tokens",
     )
     if found.bad_count:
-        error = bad_rows(found.bad, found.bad_count)
+        given = (("--model", model), ("--eval", eval), *(("--set", one) for one in set))
+        error = bad_rows(found.bad, found.bad_count, _again("stats", file, *given))
         error.data |= found.as_dict()
         raise error
     yield Result(found.as_dict())
+
+
+def _again(verb: str, files: Sequence[str], *options: tuple[str, str | None]) -> str:
+    """The command as it was given: what was bad under its settings need not be under others. "" for a long one."""
+    given = [word for name, value in options if value is not None for word in (name, value)]
+    return shlex.join(["data", verb, *files, *given]) if len(files) <= _FEW else ""
 
 
 def _spec(context: Context, files: Sequence[str], model: str | None, overrides: Sequence[str]) -> Spec:

@@ -71,27 +71,27 @@ class Look:
         return {**where, **self.parts[0].as_dict(), **titled}
 
 
-def inspect(data: Data, model_dir: Path, row: int, *, now: datetime | None = None) -> Look:
+def inspect(data: Data, model_dir: Path, row: int, *, now: datetime | None = None, again: str = "") -> Look:
     """Row number `row` (from 1, over all training files) of what `data` names.
 
     Raises NotFoundError `data.no_row` where there are not so many, DataError for a row that cannot be used, and what
-    `Pool` raises.
+    `Pool` raises. `again`: see `bad_rows`.
     """
     from llamahome_tui.data.encode import Encoding
     from llamahome_tui.data.pool import Pool
 
     sample, known = _sample(data, row)
     if isinstance(sample, Bad):
-        raise bad_rows([sample], 1)
+        raise bad_rows([sample], 1, again)
     with Pool(Encoding(model_dir, data, now)) as pool:
-        return look_at(pool, sample, row=row, format=known)
+        return look_at(pool, sample, row=row, format=known, again=again)
 
 
-def look_at(pool: Pool, sample: Sample, *, row: int, format: str) -> Look:
+def look_at(pool: Pool, sample: Sample, *, row: int, format: str, again: str = "") -> Look:
     """A sample through a pool that is open already. Raises DataError where its template or mask fails."""
     seen = pool.look(sample)
     if isinstance(seen, Bad):
-        raise bad_rows([seen], 1)
+        raise bad_rows([seen], 1, again)
     parts = tuple(
         Part(part.title, part.text, part.ids, pieces(part.text, part.offsets, part.mask), part.mask, part.special)
         for part in seen.parts

@@ -166,12 +166,12 @@ BAD: dict[str, tuple[Callable[[], bytes], int, str, str]] = {
     "a wrong encoding": (lambda: LINE + LINE.replace(b"four", b"\xe9"), 2, "", "UTF-8"),
     "UTF-16": (lambda: LINE.decode().encode("utf-16"), 1, "", "UTF-16"),
     "NUL bytes": (lambda: LINE + LINE.replace(b"four", b"fo\\u0000ur"), 2, "messages", "NUL"),
-    "a torn line": (lambda: LINE + b"\0" * 500 + b"\n", 2, "", "JSON"),
+    "a torn line": (lambda: LINE + b"\0" * 500 + b"\n", 2, "", "NUL bytes"),
     "NaN": (lambda: LINE + b'{"messages": NaN}\n', 2, "", "NaN"),
     "nested 10,000 deep": (lambda: LINE + _deep(), 2, "", "nested"),
     "a missing column": (lambda: LINE + b'{"message": 1}\n', 2, "messages", "is missing"),
     "mixed formats": (lambda: LINE * 3 + b'{"instruction": "a", "output": "b"}\n', 4, "messages", "is missing"),
-    "an empty file": (lambda: b"", 0, "", "empty"),
+    "an empty file": (lambda: b"", 0, "", "has no rows"),
     "roles out of order": (lambda: LINE + _line(("user", "a"), ("system", "b"), ("assistant", "c")), 2,
                            "messages[1].role", "must come first"),
     "a tool's answer to nobody": (lambda: LINE + _line(("user", "a"), ("tool", "b"), ("assistant", "c")), 2,
@@ -221,6 +221,21 @@ def test_a_chat_that_starts_with_an_answer_is_refused_where_its_mask_is_made(run
     for words in (("stats", path), ("inspect", path, "--row", "2")):
         done = run_cli("data", *words, "--model", model, "--json")
         assert (done.status, done.last["data"]["bad"][0]["line"]) == (3, 2)
+
+
+def test_a_person_gets_the_numbers_of_the_other_rows_and_the_same_command_again(run_cli, model):
+    path = written("a.jsonl", GOOD, {"messages": 3}, GOOD)
+    done = run_cli("data", "stats", path, "--model", model, "--set", "data.train_on=last")
+    assert done.status == 3
+    assert done.out.splitlines()[0].split() == ["rows", "2"]
+    assert "bad         1 row that cannot be used, counted nowhere else" in done.out
+    assert done.err.splitlines()[0] == f"llamahome: {Path(path).resolve()}:2: messages: is no list but a number"
+    assert done.err.splitlines()[-1].endswith(
+        f"llamahome --batch data stats a.jsonl --model {model} --set data.train_on=last"
+    )
+    for words in (("validate", path), ("inspect", path, "--model", model, "--row", "2")):
+        said = run_cli("data", *words, "--set", "data.format=messages").err.splitlines()[-1]
+        assert said.endswith(" ".join(("llamahome --batch data", *words, "--set data.format=messages")))
 
 
 def test_every_bad_row_is_counted_and_a_hundred_are_listed(run_cli):

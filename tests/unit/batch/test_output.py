@@ -93,8 +93,8 @@ def test_every_mistake_is_listed_once_with_its_place():
     writer.fail(SpecError("2 mistakes in s.toml", hint="see: x", data={"errors": errors}))
     assert err.getvalue().splitlines() == [
         "llamahome: 2 mistakes in s.toml",
-        "  s.toml:3: lora.rr no such key; did you mean lora.r?",
-        "  s.toml: name is missing",
+        "  s.toml:3: lora.rr: no such key; did you mean lora.r?",
+        "  s.toml: name: is missing",
         "see: x",
     ]
 
@@ -105,7 +105,7 @@ def test_rows_that_are_wrong_in_the_same_way_are_all_listed():
     writer.fail(DataError("d.jsonl:2: output: is missing (and 1 more)", hint="see: x", data={"bad": bad}))
     assert err.getvalue().splitlines() == [
         "llamahome: d.jsonl:2: output: is missing (and 1 more)",
-        "  d.jsonl:3: output is missing",
+        "  d.jsonl:3: output: is missing",
         "see: x",
     ]
 
