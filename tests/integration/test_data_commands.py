@@ -229,7 +229,7 @@ def test_a_person_gets_the_numbers_of_the_other_rows_and_the_same_command_again(
     assert done.status == 3
     assert done.out.splitlines()[0].split() == ["rows", "2"]
     assert "bad         1 row that cannot be used, counted nowhere else" in done.out
-    assert done.err.splitlines()[0] == f"llamahome: {Path(path).resolve()}:2: messages: is no list but a number"
+    assert done.err.splitlines()[-2] == f"llamahome: {Path(path).resolve()}:2: messages: is no list but a number"
     assert done.err.splitlines()[-1].endswith(
         f"llamahome --batch data stats a.jsonl --model {model} --set data.train_on=last"
     )
