@@ -27,10 +27,11 @@ _BITS = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What one file says of itself: number of parameters per dtype (`{"BF16": 1_000}`), and its tensors' names."""
+    """What one file says of itself: parameters per dtype (`{"BF16": 1_000}`), its tensors' names, and their shapes."""
 
     parameters: Mapping[str, int]
     tensors: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...] = ()
 
 
 def read_header(path: Path) -> Header:
@@ -60,6 +61,7 @@ def read_header(path: Path) -> Header:
 def _checked(path: Path, entries: dict[str, object], room: int) -> Header:
     counts: Counter[str] = Counter()
     spans: list[tuple[int, int]] = []
+    shapes: list[tuple[int, ...]] = []
     entries.pop("__metadata__", None)
     for name, entry in entries.items():
         if not isinstance(entry, dict):
@@ -76,6 +78,7 @@ def _checked(path: Path, entries: dict[str, object], room: int) -> Header:
             raise _broken(path, f"tensor {name} does not have the size its shape says")
         counts[dtype] += elements
         spans.append((begin, end))
+        shapes.append(tuple(shape))
     position = 0
     for begin, end in sorted(spans):
         if begin != position:
@@ -83,7 +86,7 @@ def _checked(path: Path, entries: dict[str, object], room: int) -> Header:
         position = end
     if position != room:
         raise _broken(path, f"{room - position} bytes belong to no tensor")
-    return Header(dict(counts), tuple(entries))
+    return Header(dict(counts), tuple(entries), tuple(shapes))
 
 
 def _naturals(value: object) -> TypeGuard[list[int]]:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -37,13 +38,17 @@ def check(context: Context, spec: Spec) -> Spec:
     from llamahome_tui.data.prepare import preflight
     from llamahome_tui.jobs import devices
     from llamahome_tui.jobs.store import RunStore
+    from llamahome_tui.training import weights
 
     store = RunStore(context.places)
     store.prepare()
-    has_libraries(python_of(context, spec))
+    has_libraries(python_of(context, spec), weights.needs_bitsandbytes(spec))
     located = locate_model(context, spec, store)
-    devices.claim(plain_devices(spec), "train", context.environ)
-    preflight(spec, located.path)
+    claim = devices.claim(plain_devices(spec), "train", context.environ)
+    weights.check(spec, located, cpu=claim.candidates == (devices.CPU,))
+    rows = preflight(spec, located.path).rows
+    if spec.data.long != "split" and not spec.data.weights:  # which make more rows of fewer
+        weights.refuse_small_data(spec, rows)
     has_room(context, spec, located)
     return pinned(spec, located)
 
@@ -59,16 +64,27 @@ def plain_devices(spec: Spec) -> object:
     return list(chosen) if isinstance(chosen, tuple) else chosen
 
 
-def has_libraries(python: str) -> None:
-    """Raises ConfigError when the interpreter has no torch or one of its family."""
+def has_libraries(python: str, bitsandbytes: str = "") -> None:
+    """Raises ConfigError when the interpreter has no torch or one of its family.
+
+    `bitsandbytes` is what needs that package, as `key = value`; "" where nothing does.
+    """
+    needed = [*NEEDED, "bitsandbytes"] if bitsandbytes else NEEDED
     if not python or Path(python) == Path(sys.executable):
-        lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        lacking = [name for name in needed if importlib.util.find_spec(name) is None]
         where, install = "this installation", "pip install 'llamahome-tui[train]'"
     else:
-        lacking = _ask(python)
+        lacking = _ask(python, needed)
         where, install = (
             python,
             f"{python} -m pip install torch transformers peft accelerate safetensors tokenizers jinja2",
+        )
+    if lacking == ["bitsandbytes"]:
+        raise ConfigError(
+            f"{bitsandbytes} needs bitsandbytes, and {where} does not have it",
+            code="launch.no_bitsandbytes",
+            hint=f"install it: {install if where == 'this installation' else f'{python} -m pip install bitsandbytes'}",
+            data={"missing": lacking, "python": python or sys.executable},
         )
     if lacking:
         raise ConfigError(
@@ -81,13 +97,13 @@ def has_libraries(python: str) -> None:
         )
 
 
-def _ask(python: str) -> list[str]:
+def _ask(python: str, needed: Sequence[str]) -> list[str]:
     """The needed packages that another interpreter lacks."""
     from llamahome_tui.config.secrets import strip_secrets
 
     try:
         said = subprocess.run(
-            [python, "-c", _ASK, *NEEDED], capture_output=True, timeout=_ASK_S, check=True, text=True,
+            [python, "-c", _ASK, *needed], capture_output=True, timeout=_ASK_S, check=True, text=True,
             env=strip_secrets(os.environ), stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:

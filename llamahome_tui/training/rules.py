@@ -21,6 +21,7 @@ def broken_rules(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[t
     yield from _without_effect(values, given)
     yield from _evaluation(values)
     yield from _training(values)
+    yield from _weights(values)
 
 
 def _names(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -95,6 +96,21 @@ def _evaluation(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for key in ("evaluation.patience", "evaluation.generate_rows"):
             if values[key]:
                 yield key, "has no effect with data.eval = 0"
+
+
+def _weights(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not values["lora.enabled"]:
+        if values["model.quantization"] != "none":
+            yield "model.quantization", "needs an adapter: quantised weights cannot be trained in full (lora.enabled)"
+        if values["model.adapter"]:
+            yield "model.adapter", "has no effect with lora.enabled = false"
+    targets = values["lora.targets"]
+    if not targets or (isinstance(targets, list) and not all(targets)):
+        yield "lora.targets", 'names nothing: write "all-linear", or names of modules'
+    if not all(values["lora.train_also"]):
+        yield "lora.train_also", "has an empty entry"
+    if 0 < values["lora.plus_ratio"] < 1:
+        yield "lora.plus_ratio", "must be 0, or from 1: B matrices learn faster than A, not slower"
 
 
 def _training(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -332,6 +332,12 @@ def test_full_fine_tuning_resumes_exactly_too(forge: Forge, tmp_path: Path) -> N
     assert (run.dir / weights).read_bytes() == (whole.dir / weights).read_bytes()
 
 
+FP16_ON_A_CPU = """
+from llamahome_tui.training import weights
+weights.refuse_precision = lambda spec, *, cpu: None
+"""
+
+
 @pytest.mark.parametrize(
     ("name", "tables"),
     [
@@ -339,23 +345,23 @@ def test_full_fine_tuning_resumes_exactly_too(forge: Forge, tmp_path: Path) -> N
         ("fp16", {"training": {"precision": "fp16"}}),
         ("checkpointing", {"training": {"gradient_checkpointing": True, "batch_size": 2}}),
         ("dora", {"lora": {"variant": "dora", "targets": ["q_proj", "down_proj"]}}),
-        pytest.param("8bit", {"training": {"optimizer": "adamw_8bit"}}, marks=pytest.mark.slow),
-        pytest.param("head", {"lora": {"train_also": ["lm_head"]}}, marks=pytest.mark.slow),
     ],
 )
 def test_other_ways_to_train_learn_and_resume_exactly(bench: Bench, name: str, tables: dict) -> None:
+    """fp16 is refused on a CPU, which computes it all the same: here for the sake of the gradient scaler."""
+    before = FP16_ON_A_CPU if name == "fp16" else ""
     whole = bench.run(name, **tables)
-    events = bench.finish(whole)
+    events = bench.finish(whole, before=before)
     assert events[-1]["reason"] == "completed", show(events)
     assert losses(whole)[12] < losses(whole)[1]
     run = bench.run(f"{name}-killed", **tables)
-    trainer = bench.train(run)
+    trainer = bench.train(run, before=before)
     while max(losses(run), default=0) < 5:
         assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
         time.sleep(0.001)
     trainer.kill()
     trainer.wait()
-    bench.finish(run)
+    bench.finish(run, before=before)
     assert (losses(run), adapter(run)) == (losses(whole), adapter(whole))
 
 
@@ -364,7 +370,8 @@ def test_a_target_the_model_has_not_is_named(bench: Bench, key: str) -> None:
     run = bench.run("targets", lora={key: ["q_proj", "w_pack"]})
     events = bench.finish(run)
     error = of(events, "error")[0]
-    assert error["code"] == "spec.targets" and "w_pack" in error["message"] and "q_proj" not in error["message"]
+    assert error["code"] == "model.unknown_target" and "named w_pack" in error["message"]
+    assert "named q_proj" not in error["message"]
     assert "down_proj" in error["hint"] and events[-1]["reason"] == "failed"
 
 

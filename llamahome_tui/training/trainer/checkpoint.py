@@ -15,12 +15,12 @@ import torch
 
 from llamahome_tui.jobs import recovery
 from llamahome_tui.jobs.store import Run, sync_folder
-from llamahome_tui.training.trainer import rng
-from llamahome_tui.training.trainer.model import ADAPTER, Trainee
+from llamahome_tui.training.trainer import optim, rng
+from llamahome_tui.training.trainer.adapter import ADAPTER, ADAPTER_WEIGHTS
+from llamahome_tui.training.trainer.model import Trainee
 
 STATE = "trainer.pt"  # optimizer, scaler, random number generators
 COUNTERS = "counters.json"  # counters, surroundings, spec, data hashes
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _tidy(folder: Path) -> None:
 def write(folder: Path, step: int, trainee: Trainee, optimizer: Any, scaler: Any, notes: Mapping[str, Any]) -> Written:
     """Write `folder`/step-<n>. Raises OSError or RuntimeError (see `is_disk_full`) and leaves nothing half done."""
     state = {
-        "optimizer": optimizer.state_dict(),
+        "optimizer": optim.state_of(optimizer, trainee.model),
         "scaler": scaler.state_dict() if scaler else {},
         "rng": rng.snapshot(),
     }
@@ -87,7 +87,7 @@ def restore(checkpoint: Checkpoint, trainee: Trainee, optimizer: Any, scaler: An
     """Put weights, optimiser, scaler and random number generators back to a checkpoint."""
     load_weights(trainee, checkpoint.path)
     state = torch.load(checkpoint.path / STATE, map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(state["optimizer"])
+    optim.restore(optimizer, trainee.model, state["optimizer"])
     if scaler and state["scaler"]:
         scaler.load_state_dict(state["scaler"])
     rng.restore(state["rng"])
@@ -102,12 +102,22 @@ def save_weights(trainee: Trainee, into: Path) -> None:
         trainee.base.save_pretrained(into)
         return
     weights = get_peft_model_state_dict(trainee.model, adapter_name=ADAPTER)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    weights = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
     (into / ADAPTER_WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
     config = trainee.model.peft_config[ADAPTER]
     training, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(into))
     config.inference_mode = training
+
+
+def _apart(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with a copy of each tensor that has another name already: a file has no tied tensors."""
+    seen: set[int] = set()
+    found: dict[str, Any] = {}
+    for name, tensor in weights.items():
+        found[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return found
 
 
 def load_weights(trainee: Trainee, folder: Path) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llamahome_tui.errors import ModelError, SpecError
+from llamahome_tui.errors import ModelError
 from llamahome_tui.training import auto
+from llamahome_tui.training.trainer import adapter, quantised
+from llamahome_tui.training.trainer.adapter import ADAPTER
+from llamahome_tui.training.trainer.counts import by_kind
+from llamahome_tui.training.trainer.noise import add_noise
 
 if TYPE_CHECKING:
     from llamahome_tui.training.spec import Spec
 
-ADAPTER = "default"
+MUCH = 0.5  # of the weights: what quantising leaves alone is worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +89,63 @@ def autocast(device: Any, precision: auto.Precision) -> contextlib.AbstractConte
     return context
 
 
-def load(spec: Spec, source: Source, device: Any, say: Callable[[str], None]) -> Trainee:
+def load(spec: Spec, source: Source, device: Any, say: Callable[[str], None], saved: Path | None = None) -> Trainee:
     """Load the base, put the adapter on, and leave exactly what shall learn with `requires_grad`.
 
-    `say` takes a sentence for a person. Raises ModelError for a folder that does not load, SpecError for targets that
-    the model has not.
+    `say` takes a sentence for a person; `saved` is the checkpoint to go on from, whose adapter has the right form.
+    Raises, before any weights are read, SpecError for targets that the model has not; ModelError for a folder that
+    does not load and for an adapter that does not fit.
     """
-    precision = auto.precision(
+    precision = precision_of(spec, device)
+    lora = spec.lora.enabled
+    # A frozen base lies in the compute precision; weights that learn stay in float32 and are cast in the forward pass.
+    dtype = _dtype(precision) if lora else torch.float32
+    if not lora:
+        base = _load_base(source, dtype, spec.training.attention, device)
+        return _ready(spec, base, base, device, precision, lora=False)
+    start = Path(spec.model.adapter) if spec.model.adapter else source.adapter
+    start = saved or start
+    empty = adapter.skeleton(source.path) if adapter.looks_first(spec, source.path) else None
+    targets = adapter.targets_of(spec, empty, partial(adapter.skeleton, source.path)) if empty and not start else None
+    quantization = None
+    if spec.model.quantization != "none":
+        keep = targets.also if targets else adapter.saved_whole(start)
+        quantization = quantised.settings(spec.model.quantization, dtype, keep, empty)
+    base = _load_base(source, dtype, spec.training.attention, device, quantization)
+    quantised.steady(base)
+    if start:
+        model = adapter.put_saved_on(base, start, source.name)
+        if not saved:
+            say(f"goes on from the adapter {start}; its rank and targets count, not those of the spec")
+    else:
+        targets = targets or adapter.targets_of(spec, base, lambda: None)
+        model = adapter.put_on(base, adapter.config_of(spec, targets))
+        if targets.left:
+            say(adapter.frozen(targets))
+    if quantization is not None and (share := quantised.unquantised_share(base)) > MUCH:
+        say(f"{share:.0%} of the weights are in no linear layer: {spec.model.quantization} leaves them as they are")
+    model.peft_config[ADAPTER].base_model_name_or_path = source.name
+    return _ready(spec, model, base, device, precision, lora=True)
+
+
+def precision_of(spec: Spec, device: Any) -> auto.Precision:
+    """What this device computes in."""
+    return auto.precision(
         spec.training.precision,
         device="cuda" if device.type == "cuda" else "cpu",
         bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
     )
-    lora = spec.lora.enabled
-    # A frozen base lies in the compute precision; weights that learn stay in float32 and are cast in the forward pass.
-    base = _load_base(source, _dtype(precision) if lora else torch.float32, spec.training.attention, device)
+
+
+def _ready(spec: Spec, model: Any, base: Any, device: Any, precision: auto.Precision, *, lora: bool) -> Trainee:
     base.config.use_cache = False
-    parameters = sum(p.numel() for p in base.parameters())
-    if not lora:
-        return Trainee(base.train(), base, device, precision, lora=False, parameters=parameters)
-    start = Path(spec.model.adapter) if spec.model.adapter else source.adapter
-    model = _continue_adapter(base, start, source, say) if start else _new_adapter(base, spec)
-    model.peft_config[ADAPTER].base_model_name_or_path = source.name
-    return Trainee(model.train(), base, device, precision, lora=True, parameters=parameters)
+    if spec.training.neftune:
+        add_noise(base, spec.training.neftune)
+    parameters = sum(kind.parameters for kind in by_kind(model))
+    return Trainee(model.train(), base, device, precision, lora=lora, parameters=parameters)
 
 
-def _load_base(source: Source, dtype: Any, attention: str, device: Any) -> Any:
+def _load_base(source: Source, dtype: Any, attention: str, device: Any, quantization: Any = None) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -119,10 +156,11 @@ def _load_base(source: Source, dtype: Any, attention: str, device: Any) -> Any:
             dtype=dtype,
             # None takes sdpa wherever a model has it.
             attn_implementation=None if attention == "auto" else attention,
-            device_map={"": device} if device.type == "cuda" else None,
+            device_map={"": device} if device.type == "cuda" or quantization is not None else None,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            **({"quantization_config": quantization} if quantization is not None else {}),
         )
     except (OSError, ValueError, KeyError, ImportError) as problem:
         raise ModelError(
@@ -133,60 +171,6 @@ def _load_base(source: Source, dtype: Any, attention: str, device: Any) -> Any:
     if not hasattr(model, "get_output_embeddings") or model.get_output_embeddings() is None:
         raise ModelError(f"{source.path} is no causal language model", code="model.not_causal")
     return model
-
-
-def _new_adapter(base: Any, spec: Spec) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    targets: str | list[str] = spec.lora.targets if isinstance(spec.lora.targets, str) else list(spec.lora.targets)
-    if isinstance(targets, list):
-        check_targets(base, targets, "lora.targets")
-    check_targets(base, list(spec.lora.train_also), "lora.train_also")
-    config = LoraConfig(
-        r=spec.lora.r,
-        lora_alpha=spec.lora.alpha,
-        lora_dropout=spec.lora.dropout,
-        target_modules=targets,
-        modules_to_save=list(spec.lora.train_also) or None,
-        use_rslora=spec.lora.variant == "rslora",
-        use_dora=spec.lora.variant == "dora",
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(base, config)
-    except ValueError as problem:
-        raise SpecError(f"lora.targets: {problem}", hint=_target_hint(base)) from problem
-
-
-def _continue_adapter(base: Any, folder: Path, source: Source, say: Callable[[str], None]) -> Any:
-    from peft import PeftModel
-
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder} is no adapter: adapter_model.safetensors is missing", code="model.adapter")
-    try:
-        model = PeftModel.from_pretrained(base, folder, is_trainable=True, adapter_name=ADAPTER, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as problem:
-        raise ModelError(f"{folder} is no adapter for {source.name}: {problem}", code="model.adapter") from problem
-    say(f"goes on from the adapter {folder}; its rank and targets count, not those of the spec")
-    return model
-
-
-def check_targets(base: Any, targets: list[str], key: str) -> None:
-    """Raise SpecError that names every target of a spec's key without a module in the model."""
-    names = [name for name, _ in base.named_modules()]
-    missing = [t for t in targets if not any(name == t or name.endswith("." + t) for name in names)]
-    if missing:
-        raise SpecError(
-            f"{key}: the model has no module named {', '.join(missing)}",
-            hint=_target_hint(base),
-            code="spec.targets",
-            data={"errors": [{"key": key, "reason": f"no module named {t}"} for t in missing]},
-        )
-
-
-def _target_hint(base: Any) -> str:
-    linear = {n.rsplit(".", 1)[-1] for n, m in base.named_modules() if type(m).__name__ in ("Linear", "Conv1D")}
-    return f"take all-linear, or some of: {', '.join(sorted(linear))}"
 
 
 def _dtype(precision: auto.Precision) -> Any:

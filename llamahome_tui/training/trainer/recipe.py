@@ -23,13 +23,13 @@ from llamahome_tui.jobs.journal import tail
 from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
-from llamahome_tui.training import auto
+from llamahome_tui.training import auto, weights
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.methods import METHODS
 from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
-from llamahome_tui.training.trainer import batches, checkpoint, exactness, memory, model, optim, rng
+from llamahome_tui.training.trainer import batches, checkpoint, counts, exactness, memory, model, optim, rng
 from llamahome_tui.training.trainer.batches import Batching, Items, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
 from llamahome_tui.training.trainer.counters import Counters
@@ -71,6 +71,8 @@ def train(child: Child, places: Places) -> int:
 
     child.emit("phase", phase="data")
     located = find_model(spec, places)
+    if resumed is None:
+        weights.check(spec, located, cpu=device.type == "cpu")
     try:
         data = prepare(spec, located.path, places.prepared, data_progress(child), now=created_at(child))
     except Leaving as asked:
@@ -79,23 +81,29 @@ def train(child: Child, places: Places) -> int:
         cap.enforce(places.cache, most, keep=[places.prepared / data.key])
     for said in data.warnings:
         warn(said)
+    if resumed is None:
+        weights.refuse_small_data(spec, len(data.train))
     items = Items.of(data.train)
     order = Order(len(data.train), spec.training.global_batch, spec.training.seed)
     total = auto.total_steps(len(data.train), spec.training.global_batch, spec.training.epochs, spec.training.max_steps)
 
     child.emit("phase", phase="model")
     rng.seed(spec.training.seed)
-    source = Source(located.path, base_name(located), located.adapter)
-    trainee = model.load(spec, source, device, warn)
+    source = Source(located.path, weights.base_name(located), located.adapter)
+    trainee = model.load(spec, source, device, warn, resumed.path if resumed else None)
     counters = counters_of(resumed, spec, trainee, max(items.filled))
     batching = batching_of(child, spec, trainee, counters, data.train, items)
     if counters.gradient_checkpointing:
         trainee.checkpoint_gradients()
+    chosen = auto.optimizer(spec.training.optimizer, lora=trainee.lora)
+    if doubt := optim.doubt(chosen, spec.training.learning_rate):
+        warn(doubt)
     optimizer = optim.build(
-        auto.optimizer(spec.training.optimizer, lora=trainee.lora),
+        chosen,
         trainee.model,
         counters.peak_rate,
         auto.weight_decay(spec.training.weight_decay, lora=trainee.lora),
+        plus_ratio=spec.lora.plus_ratio,
     )
     scaler = torch.amp.GradScaler(device.type) if trainee.precision == "fp16" else None
     sample = batches.collate([data.train[items.filled.index(min(items.filled))]]).to(device)
@@ -129,7 +137,13 @@ def train(child: Child, places: Places) -> int:
         }
 
     held = held_out(spec, located, trainee, data)
-    child.emit("phase", phase="train", batching=batching.mode, batching_reason=counters.batching_reason)
+    child.emit(
+        "phase",
+        phase="train",
+        batching=batching.mode,
+        batching_reason=counters.batching_reason,
+        parameters=counts.as_fields(counts.by_kind(trainee.model)),
+    )
     loop = Loop(child, spec, stepper, order, held, counters, total, notes)
     reason = loop.run()
 
@@ -224,11 +238,6 @@ def find_model(spec: Spec, places: Places) -> Located:
 def created_at(child: Child) -> datetime:
     """When the run was made: the day a template may write into its prompts, the same in every attempt."""
     return datetime.fromisoformat(child.job["created_at"]).astimezone()
-
-
-def base_name(located: Located) -> str:
-    """What an adapter says it belongs to: the Hub id where the model came from there, else its folder."""
-    return located.id if located.revision else str(located.path)
 
 
 def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, longest: int) -> Counters:
