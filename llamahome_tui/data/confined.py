@@ -33,16 +33,19 @@ SLOT = struct.Struct("<ii")  # what is being done, and with which row of the bat
 LOADING, IDLE, RENDERING, TOKENISING = range(4)
 NO_MEMORY = 3  # exit status
 
-_TOKENISING_RATE = 50_000  # characters that are tokenised in a second, at worst
 _LONG_TEXT = 1 << 18  # characters
 _LONG_TEXT_BYTES = 128 << 20  # that so many may take on their way to tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one row may cost: seconds of CPU, and bytes on top of what the loaded child takes."""
+    """What one row may cost: seconds of CPU, and bytes on top of what the loaded child takes.
+
+    `rate` is how many characters are tokenised in a second at worst.
+    """
 
     cpu_s: float = 10.0
+    rate: int = 50_000
     memory_bytes: int = 1 << 30
     loading_cpu_s: float = 120.0
 
@@ -111,7 +114,7 @@ class _Guard:
         self._allow(self._orders.limits.memory_bytes)
 
     def tokenising(self, number: int, characters: int) -> None:
-        self._begin(TOKENISING, number, self._orders.limits.cpu_s + characters / _TOKENISING_RATE)
+        self._begin(TOKENISING, number, self._orders.limits.cpu_s + characters / self._orders.limits.rate)
         self._allow(self._orders.limits.memory_bytes + characters // _LONG_TEXT * _LONG_TEXT_BYTES)
 
     def idle(self) -> None:
@@ -143,9 +146,10 @@ def main() -> int:
     raw = _read(given)
     if raw is None:
         return 0
-    sys.excepthook = partial(_confess, out)
+    shared = mmap.mmap(slot, SLOT.size)
+    sys.excepthook = partial(_confess, out, shared)
     orders: Orders = pickle.loads(raw)
-    guard = _Guard(orders, mmap.mmap(slot, SLOT.size))
+    guard = _Guard(orders, shared)
     try:
         guard.loading()
         encoder = Encoder(orders.encoding)
@@ -183,11 +187,11 @@ def _serve(given: BinaryIO, out: BinaryIO, encoder: Encoder, guard: _Guard) -> N
             _write(out, *_encoded(found))
 
 
-def _confess(out: BinaryIO, kind: type[BaseException], error: BaseException, trace: object) -> None:
-    """A fault of ours: the parent says it."""
-    said = LlamaHomeError(f"encoding rows failed: {kind.__name__}: {error}"[:500])
+def _confess(out: BinaryIO, slot: mmap.mmap, kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """What nobody expected, with what was being done: the parent says it. Tokenizers panic in a class of their own."""
+    what, row = SLOT.unpack_from(slot, 0)
     with contextlib.suppress(OSError):
-        _write(out, {"error": said.as_record() | {"class": "LlamaHomeError"}})
+        _write(out, {"fault": f"{kind.__name__}: {error}"[:500], "what": what, "row": row})
 
 
 def _encoded(found: Sequence[Encoded | Bad]) -> tuple[dict[str, Any], bytes]:

@@ -333,6 +333,8 @@ def _answer(job: _Job, head: dict[str, Any], body: bytes) -> Answer:
         return family(
             error["message"], hint=error["hint"], code=error["code"], exit_code=error["exit"], data=error["data"]
         )
+    if fault := head.get("fault"):
+        return _fault(job.samples[min(head["row"], len(job.samples) - 1)], fault, head["what"])
     if job.kind == "look":
         return _seen(job.samples[0], head)
     tokens = len(body) // 5  # four bytes of id and one of mask each
@@ -383,6 +385,23 @@ def _seen(sample: Sample, head: dict[str, Any]) -> Seen | Bad:
     )
 
 
+def _fault(sample: Sample, fault: str, what: int) -> LlamaHomeError:
+    """A child that failed in a way nobody expected; a tokenizer does, where its pattern has to try too much."""
+    if what != TOKENISING:
+        return LlamaHomeError(f"encoding rows failed: {fault}")
+    return _untokenised(sample, f"the tokenizer fails on it: {fault}")
+
+
+def _untokenised(sample: Sample, reason: str) -> DataError:
+    bad = Bad(sample.file, sample.line, "", reason)
+    return DataError(
+        str(bad),
+        code="tokenizer.unbounded",
+        hint="mend or remove the row, then llamahome --batch train start SPEC",
+        data={"bad": [bad.as_dict()], "bad_count": 1},
+    )
+
+
 def _fate(encoding: Encoding, limits: Limits, status: int, what: int, sample: Sample) -> LlamaHomeError:
     """What the end of a child means: by how it ended, and by what it was doing with which row."""
     late, hungry = status == -signal.SIGPROF, status == NO_MEMORY
@@ -396,13 +415,7 @@ def _fate(encoding: Encoding, limits: Limits, status: int, what: int, sample: Sa
         how = f"is not done within {limits.cpu_s:g} s" if late else f"wants more than {limits.memory_bytes >> 20} MiB"
         return _unbounded(encoding, how if late else f"{how} of memory", sample)
     if what == TOKENISING and (late or hungry or status < 0):
-        how = "does not come to an end" if late else "takes too much memory"
-        return DataError(
-            f"{sample.file}:{sample.line}: tokenising this row {how}",
-            code="tokenizer.unbounded",
-            hint="mend or remove the row, then llamahome --batch train start SPEC",
-            data={"bad": [Bad(sample.file, sample.line, "", f"tokenising it {how}").as_dict()]},
-        )
+        return _untokenised(sample, f"tokenising it {'does not come to an end' if late else 'takes too much memory'}")
     if what == LOADING and late:
         return ModelError(
             f"{encoding.model_dir / 'tokenizer.json'} is not loaded within {limits.loading_cpu_s:g} s",

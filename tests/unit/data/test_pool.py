@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from llamahome_tui.data import pool as pools
 from llamahome_tui.data.answers import LEFT_OUT
@@ -165,6 +166,24 @@ def test_t07_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str)
     assert error.value.data["bad"][0]["line"] == (3 if text == ON_THE_THIRD else 1)
     assert after.user - before.user < 2
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_t07_a_tokenizer_that_gives_up_names_the_row(tmp_path: Path) -> None:
+    bare = model(tmp_path)
+    path = bare.model_dir / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    cut = pre_tokenizers.Split(Regex("(a|aa|aaa)+c"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.save(str(path))
+    with pytest.raises(DataError, match=r"^f\.txt:4: the tokenizer fails on it: ") as error:
+        encoded(bare, [Text("fine", "f.txt", 3), Text("a" * 400 + "b", "f.txt", 4)])
+    assert (error.value.error_code, error.value.exit) == ("tokenizer.unbounded", 3)
+
+
+def test_t07_an_endless_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "LIMITS", Limits(cpu_s=0.01, rate=1 << 40))
+    with pytest.raises(DataError, match=r"f\.txt:3: tokenising it does not come to an end"):
+        encoded(model(tmp_path), [Text("日本 " * 30_000, "f.txt", 3)] * 2)
 
 
 def test_after_an_endless_row_the_next_look_has_a_fresh_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
