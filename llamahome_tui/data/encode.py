@@ -14,7 +14,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Protocol
 
-from llamahome_tui.data.masks import Learned, MaskError, learned, token_mask
+from llamahome_tui.data.masks import JOINED, PARTED, Learned, MaskError, learned, token_mask
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.samples import Chat, Judged, Pair, Sample, Text
 from llamahome_tui.data.template import ChatTemplate, RenderError, special_tokens
@@ -23,6 +23,7 @@ from llamahome_tui.errors import DataError
 from llamahome_tui.training.shape import Data
 
 MAX_TEXT = 32 << 20  # characters of one rendered text: a row has at most 16 MiB
+_ASKED = 64  # texts whose prompts are tokenised alone, to see if they are what a model is asked with
 _TOGETHER = 32  # rows that are rendered before they are tokenised: each of both is faster when it is not interrupted
 
 
@@ -116,6 +117,7 @@ class Encoder:
         self._options = data.template_options
         self._template = ChatTemplate.load(encoding.model_dir, data.template, encoding.now)
         self._tokens = Tokens.load(encoding.model_dir, special_tokens(encoding.model_dir))
+        self._asked = 0
 
     def encode(self, samples: Sequence[Sample], watch: Watch | None = None) -> list[Encoded | Bad]:
         """One Encoded or Bad per sample, in order. Raises DataError where no row could be used."""
@@ -200,7 +202,7 @@ class Encoder:
                 mask = (
                     bytearray(b"\1") * len(ids)
                     if isinstance(sample, Text)
-                    else token_mask(found.text, row.offsets, found.spans, doubts=doubts)
+                    else token_mask(found.text, row.offsets, found.spans, special=self._tokens.special, doubts=doubts)
                 )
             except MaskError as error:
                 return Bad(sample.file, sample.line, "", str(error))
@@ -208,10 +210,21 @@ class Encoder:
                 ids, mask = self._tokens.framed(ids, mask)
                 framed = len(ids) > len(row.ids)
             else:
+                if JOINED not in doubts and self._is_parted(found, row.ids):
+                    doubts.append(PARTED)
                 found = replace(found, doubts=tuple(doubts)) if doubts else found
             mask[:1] = b"\0" * len(mask[:1])
             made.append(_Made(found, ids, row.offsets, mask, framed))
         return made
+
+    def _is_parted(self, found: Learned, ids: list[int]) -> bool:
+        """Whether the prompt of the first answer has other tokens alone: seen in the first texts, as templates go."""
+        start = found.spans[0][0] if found.spans else 0
+        if not start or self._asked == _ASKED:
+            return False
+        self._asked += 1
+        alone = self._tokens.encode_one(found.text[:start]).ids
+        return alone != ids[: len(alone)]
 
     def _part(self, title: str, made: _Made) -> SeenPart:
         text, offsets = made.found.text, tuple(made.offsets)

@@ -23,6 +23,10 @@ BELIEVED = "the chat template's own marks are believed where its finished chats 
 
 JOINED = "white space at an answer's start shares a token with its prompt's end: a model is asked with another token"
 
+PARTED = (
+    "a prompt's last tokens are others once its answer follows: a model is asked with those of the prompt alone"
+)
+
 MOST_TRIED = 200  # refused chats of one template whose ways out are tried
 
 
@@ -91,13 +95,15 @@ def token_mask(
     offsets: Sequence[tuple[int, int]],
     spans: Sequence[tuple[int, int]],
     *,
+    special: tuple[str, ...] = (),
     doubts: list[str] | None = None,
 ) -> bytearray:
     """1 for each token inside a span. `offsets` are the tokens' character spans in `text`, in order.
 
     A token may reach over a span's edge by white space only (" Hi" after "assistant: "); anything else raises
-    MaskError, as part of the token would be learned that the model never writes. `doubts` is told of a prompt whose
-    last token is another one when a model is asked, because white space of the answer joins it.
+    MaskError, as part of the token would be learned that the model never writes. A prompt's last `special` token may
+    swallow white space of the answer, which no token says then. `doubts` is told of a prompt whose last token is
+    another one when a model is asked, because white space of the answer joins it.
     """
     mask = bytearray(len(offsets))
     ends = [end for _, end in offsets]
@@ -106,9 +112,12 @@ def token_mask(
     for start, end in spans:
         first, last = bisect_right(ends, start), bisect_right(ends, end)
         if first < len(offsets) and offsets[first][0] < start:
-            if text[offsets[first][0] : start].strip():
+            asked = text[offsets[first][0] : start].strip()
+            if asked and (asked not in special or text[start : ends[first]].strip()):
                 raise MaskError("a token holds the end of the prompt and the start of the answer")
-            if doubts is not None and JOINED not in doubts:
+            if asked:
+                first += 1
+            elif doubts is not None and JOINED not in doubts:
                 doubts.append(JOINED)
         if last < len(offsets) and offsets[last][0] < end:
             if text[end : ends[last]].strip():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamahome_tui.data.answers import LEFT_OUT
-from llamahome_tui.data.masks import BELIEVED, JOINED, MOST_TRIED, MaskError, learned, token_mask
+from llamahome_tui.data.encode import Encoded, Encoder, Encoding, Seen
+from llamahome_tui.data.masks import BELIEVED, JOINED, MOST_TRIED, PARTED, MaskError, learned, token_mask
 from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, special_tokens
 from llamahome_tui.data.tokens import Tokens
@@ -400,3 +403,48 @@ def test_any_talk_is_masked_exactly_or_refused(bytes_folder: Path, talk: list[st
 @pytest.fixture(scope="module")
 def bytes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return templates.write_tokenizer(tmp_path_factory.mktemp("bytes") / "m", "bytes", templates.CHATML)
+
+
+def changed_tokenizer(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    change(tokenizer)
+    path.write_text(json.dumps(tokenizer))
+    return folder
+
+
+def test_white_space_that_a_special_token_swallows_belongs_to_no_answer(tmp_path: Path) -> None:
+    def swallow(tokenizer: dict[str, Any]) -> None:
+        for token in tokenizer["added_tokens"]:
+            token["rstrip"] = True
+
+    folder = changed_tokenizer(templates.write_tokenizer(tmp_path / "m", "bytes", templates.EOS_AT_THE_END), swallow)
+    encoder = Encoder(Encoding(folder))
+    for answer in ("fine", " fine", "\n\n fine"):
+        row = encoder.look(chat("hello", answer))
+        assert isinstance(row, Seen)
+        (part,) = row.parts
+        learned_tokens = [
+            part.text[start:end] for (start, end), one in zip(part.offsets, part.mask, strict=True) if one
+        ]
+        assert "".join(learned_tokens) == "fine<|end|>\n</s>"
+        prompt = part.text[: part.text.index("<|assistant|>") + len("<|assistant|>\n")]
+        (asked,) = Tokens.load(folder, special_tokens(folder)).encode([prompt])
+        assert list(part.ids[: part.mask.index(1)]) == asked.ids
+    with pytest.raises(MaskError, match="start of the answer"):
+        token_mask("<a>\nb", [(0, 5)], [(4, 5)], special=("<a>",))
+
+
+def test_a_prompt_that_has_other_tokens_before_its_answer_is_told_of(tmp_path: Path) -> None:
+    def join_lines(tokenizer: dict[str, Any]) -> None:
+        model = tokenizer["model"]
+        model["vocab"]["ĊĊ"] = max(*model["vocab"].values(), *(one["id"] for one in tokenizer["added_tokens"])) + 1
+        model["merges"].append(["Ċ", "Ċ"])
+
+    two_lines = templates.CHATML.replace("assistant\n", "assistant\n\n").replace("m.role }}\n", "m.role }}\n\n")
+    for template, told in ((two_lines, (PARTED,)), (templates.CHATML, ())):
+        name = str(len(told))
+        folder = changed_tokenizer(templates.write_tokenizer(tmp_path / name, "bytes", template), join_lines)
+        (row,) = Encoder(Encoding(folder)).encode([chat("hello", "fine")])
+        assert isinstance(row, Encoded)
+        assert row.doubts == told
