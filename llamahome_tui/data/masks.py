@@ -23,9 +23,7 @@ BELIEVED = "the chat template's own marks are believed where its finished chats 
 
 JOINED = "white space at an answer's start shares a token with its prompt's end: a model is asked with another token"
 
-PARTED = (
-    "a prompt's last tokens are others once its answer follows: a model is asked with those of the prompt alone"
-)
+PARTED = "a prompt's last tokens are others once its answer follows: a model is asked with those of the prompt alone"
 
 MOST_TRIED = 200  # refused chats of one template whose ways out are tried
 
