@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -101,14 +101,16 @@ def look_at(pool: Pool, sample: Sample, *, row: int, format: str, again: str = "
 
 def _sample(data: Data, row: int) -> tuple[Sample | Bad, str]:
     """The row as a sample, or what is wrong with it, and its format."""
+    if row < 1:
+        raise _no_row(row, "the first is 1", 1, {})
     before = 0
     files = expand(data.train, Path("/"))
     for path in files:
         index = RowIndex(path)
         try:
-            while not index.done and not 0 < row <= before + index.count:
+            while not index.done and row > before + index.count:
                 index.scan(0)
-            found = index.read(row - before - 1, 1) if row > before else []
+            found = index.read(row - before - 1, 1)
         finally:
             index.close()
         if found:
@@ -116,11 +118,15 @@ def _sample(data: Data, row: int) -> tuple[Sample | Bad, str]:
         before += index.count
     if not before:
         return Bad(str(files[0]), 0, "", "has no rows"), ""
-    raise NotFoundError(
-        f"there is no row {row}: the data has {before} rows, and the first is 1",
+    raise _no_row(row, f"the data has {before} row{'s' * (before > 1)}", before, {"rows": before})
+
+
+def _no_row(row: int, why: str, there: int, known: Mapping[str, int]) -> NotFoundError:
+    return NotFoundError(
+        f"there is no row {row}: {why}",
         code="data.no_row",
-        hint=f"the last one: llamahome --batch data inspect FILE --model ID --row {before}",
-        data={"row": row, "rows": before},
+        hint=f"one that is there: llamahome --batch data inspect FILE --model ID --row {there}",
+        data={"row": row, **known},
     )
 
 

@@ -119,6 +119,8 @@ class _Reading:
         train = expand(self.data.train, Path("/"))
         # A glob may well hold the eval file too; where nothing else is named, its rows are what is looked at.
         self.files = [path for path in train if path != self.held_file] or train
+        if self.held_file in self.files:
+            self.warnings[f"{self.held_file} is for evaluation, so nothing is left to train on"] = None
         self.rule = LengthRule(most_tokens(self.data, context_of(self.model_dir)), self.data.long, consent=True)
         self.table = RowTable(grouped=bool(self.data.group))
         self.total = sum(path.stat().st_size for path in self._all())
@@ -258,9 +260,11 @@ class _Reading:
             return Overlap()
         first = self._first()
         train = np.setdiff1d(np.arange(self.rows), held) if self.held_file else train
+        if not len(train):
+            return Overlap()
         named, at = np.unique(first[train], return_index=True)  # the earliest of equal rows
-        place = np.searchsorted(named, first[held]).clip(max=max(0, len(named) - 1))
-        also = named[place] == first[held] if len(named) else np.zeros(len(held), np.bool_)
+        place = np.searchsorted(named, first[held]).clip(max=len(named) - 1)
+        also = named[place] == first[held]
         near = self.sketches.near(self._within(held[~also]), self._within(np.sort(train[at])))
         found = self._found(held[also], train[at[place[also]]], near, len(self._within(held)))
         return Overlap("file" if self.held_file else "split", len(held), found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,7 @@ _SPECIAL_NAMES = (
     "cls_token",
     "mask_token",
 )
+_ANOTHER = "set data.template to a template file that works, then llamahome --batch train start SPEC"
 TRIES = 64  # chats after which a template whose tape tells nothing is not followed any more
 
 
@@ -161,7 +163,7 @@ class ChatTemplate:
                 raise error(
                     f"{self.source}:{broken.lineno}: the chat template is no Jinja: {broken.message}",
                     code="template.invalid",
-                    hint="set data.template to a template file that works, then llamahome --batch train start SPEC",
+                    hint=_ANOTHER,
                 ) from None
 
 
@@ -206,17 +208,18 @@ def _own_templates(model_dir: Path) -> tuple[dict[str, str], str]:
 
 
 def _read(path: Path, error: type[DataError] | type[ModelError], said: str) -> str:
+    hint = _ANOTHER if error is DataError else _look_at(path)
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_FILE + 1)
         if len(raw) > MAX_FILE:
-            raise error(f"{said} is larger than {MAX_FILE >> 20} MiB", code="template.invalid")
+            raise error(f"{said} is larger than {MAX_FILE >> 20} MiB", code="template.invalid", hint=hint)
         # As Python's text mode reads it, which is how transformers does.
         return raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as problem:
-        raise error(f"{said} cannot be read: {problem.strerror}", code="template.invalid") from None
+        raise error(f"{said} cannot be read: {problem.strerror}", code="template.invalid", hint=hint) from None
     except UnicodeDecodeError:
-        raise error(f"{said} is not UTF-8 text", code="template.invalid") from None
+        raise error(f"{said} is not UTF-8 text", code="template.invalid", hint=hint) from None
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -226,10 +229,14 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise ModelError(f"{path} is not JSON", code="model.broken") from None
+        raise ModelError(f"{path} is not JSON", code="model.broken", hint=_look_at(path)) from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path} is no JSON object", code="model.broken")
+        raise ModelError(f"{path} is no JSON object", code="model.broken", hint=_look_at(path))
     return value
+
+
+def _look_at(path: Path) -> str:
+    return f"see what is there: llamahome --batch models show {shlex.quote(str(path.parent))}"
 
 
 def _written(program: _Program, tape: Tape, values: Mapping[str, Any]) -> Rendered:

@@ -74,7 +74,7 @@ def test_rows_count_from_one_over_all_files(folder: Path) -> None:
     two = written(folder / "b.jsonl", *({"messages": row} for row in rows[3:])).train
     data = Data(train=one + two)
     assert [inspect(data, model, n).line for n in (1, 3, 4, 5)] == [1, 3, 1, 2]
-    for wrong in (0, -1, 6, 10**9):
+    for wrong in (6, 10**9):
         with pytest.raises(NotFoundError, match="5 rows") as error:
             inspect(data, model, wrong)
         assert error.value.data == {"row": wrong, "rows": 5}
@@ -114,3 +114,15 @@ def test_space_between_tokens_is_not_shown_as_learned_where_it_need_not_be() -> 
     assert pieces(text, offsets, b"\0\1\1\0") == ("ab  ", "cd  ", "ef", "  gh")
     assert pieces("🦙a", [(0, 1), (0, 1), (0, 1), (1, 2)]) == ("🦙", "", "", "a")
     assert pieces("", []) == ()
+
+
+def test_a_row_before_the_first_is_refused_without_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = templates.write_tokenizer(folder / "first", "bytes", templates.CHATML)
+    data = written(folder / "first.jsonl", {"messages": MESSAGES})
+    with pytest.raises(NotFoundError, match=r"there is no row 2: the data has 1 row$"):
+        inspect(data, model, 2)
+    monkeypatch.setattr("llamahome_tui.data.inspect.RowIndex", None)
+    for row in (0, -1):
+        with pytest.raises(NotFoundError, match=f"there is no row {row}: the first is 1") as refused:
+            inspect(data, model, row)
+        assert refused.value.hint.endswith("--row 1")

@@ -120,6 +120,13 @@ def test_overlap_with_a_file_and_with_the_split(tmp_path: Path, model: Path) -> 
     assert stats(Data(train=(train,), eval=0), model).overlap.against == "none"
 
 
+def test_where_all_files_are_for_evaluation_nothing_overlaps(tmp_path: Path, model: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"prompt": str(n), "completion": "x"} for n in range(9)])
+    found = stats(Data(train=(file,), eval=file), model)
+    assert (found.rows, found.tokens_per_epoch, found.overlap.against) == (9, 0, "none")
+    assert found.warnings == (f"{file} is for evaluation, so nothing is left to train on",)
+
+
 def test_bad_rows_are_told_and_counted_nowhere_else(tmp_path: Path, model: Path) -> None:
     draw = random.Random(8)
     rows: list[object] = [chat(draw) for _ in range(150)]

@@ -121,3 +121,16 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(ModelError, match=r"tokenizer_config\.json is not JSON"):
         ChatTemplate.load(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_with_a_next_step(tmp_path: Path) -> None:
+    for name, content in (("none.jinja", None), ("latin.jinja", b"caf\xe9")):
+        if content:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=r"data\.template: .*\.jinja (cannot be read|is not UTF-8)") as refused:
+            ChatTemplate.load(tmp_path, tmp_path / name)
+        assert "llamahome --batch" in refused.value.hint
+    (tmp_path / "tokenizer_config.json").write_text("[")
+    with pytest.raises(ModelError, match="is not JSON") as broken:
+        ChatTemplate.load(tmp_path)
+    assert broken.value.hint.endswith(f"llamahome --batch models show {tmp_path}")
