@@ -178,7 +178,14 @@ OPERATIONS: tuple[Operation, ...] = (
         "init",
         "print a commented spec to start from",
         "training.init:init",
-        (Argument("method", "training method", choices=("sft",), default="sft"),),
+        (
+            Argument(
+                "method",
+                "training method",
+                choices=("sft", "pretrain", "dpo", "orpo", "kto", "simpo"),
+                default="sft",
+            ),
+        ),
         example="llamahome --batch train init > spec.toml",
     ),
     Operation(

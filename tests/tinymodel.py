@@ -69,3 +69,17 @@ def write_chats(path: Path, rows: int, *, seed: int = 0) -> Path:
             messages = [{"role": "user", "content": f"say {word}"}, {"role": "assistant", "content": word.upper()}]
             file.write(json.dumps({"messages": messages}) + "\n")
     return path
+
+
+def write_preferences(path: Path, rows: int, *, seed: int = 0, labels: bool = False) -> Path:
+    """Write preference pairs, or labelled answers: to a word, the word in capitals is better than backwards."""
+    chance = random.Random(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            word = "".join(chance.choices(string.ascii_lowercase, k=chance.randint(2, 9)))
+            row: dict[str, object] = {"prompt": [{"role": "user", "content": f"say {word}"}]}
+            good, bad = ([{"role": "assistant", "content": text}] for text in (word.upper(), word[::-1]))
+            row |= {"completion": (good, bad)[number % 2], "label": number % 2 == 0} if labels else {}
+            row |= {} if labels else {"chosen": good, "rejected": bad}
+            file.write(json.dumps(row) + "\n")
+    return path

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llamahome_tui.errors import UsageError
 from llamahome_tui.outcome import Outcome, Result
 from llamahome_tui.telling import told
+from llamahome_tui.training.methods import data_of
 
 if TYPE_CHECKING:
     from llamahome_tui.context import Context
@@ -39,7 +40,7 @@ def inspect(
 
     spec, folder = _with_model(context, file, model, set, "inspect")
     again = _again("inspect", file, ("--model", model), ("--row", str(row)), *(("--set", one) for one in set))
-    yield Result(look(spec.data, folder, row, again=again).as_dict())
+    yield Result(look(data_of(spec), folder, row, again=again).as_dict())
 
 
 def validate(context: Context, file: Sequence[str], set: Sequence[str] = ()) -> Iterator[Outcome]:
@@ -82,7 +83,7 @@ def stats(
     training = spec.training
     found = yield from told(
         lambda progress: count(
-            spec.data,
+            data_of(spec),
             folder,
             progress,
             global_batch=training.global_batch,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from itertools import islice
@@ -26,6 +26,7 @@ from llamahome_tui.data.samples import Judged, Pair, Sample, Text, chats_of
 from llamahome_tui.data.template import ChatTemplate
 from llamahome_tui.data.tokens import context_of, tokenizer_digest
 from llamahome_tui.errors import DataError
+from llamahome_tui.training.methods import METHODS, data_of
 
 if TYPE_CHECKING:
     from llamahome_tui.data.examples import Examples, Kind, Store
@@ -40,7 +41,6 @@ BATCH = 256  # rows that go to a child together,
 BATCH_TEXT = 256 << 10  # and characters in them
 _SAMPLE = 64
 _KINDS = {"rows": "answers", "pairs": "preference pairs", "labels": "labelled answers"}
-_WANTED = {"sft": "rows", "pretrain": "rows", "kto": "labels"}  # of a row, by method; the others want pairs
 _OPEN_ENDED = "the chat template ends an answer with no token of its own: the model may not learn where to stop"
 
 Progress: TypeAlias = Callable[[int, int, int], None]
@@ -164,6 +164,7 @@ class _Work:
     _learns: bool = False
 
     def __post_init__(self) -> None:
+        self.spec = replace(self.spec, data=data_of(self.spec))
         data = self.spec.data
         self.encoding = Encoding(self.model_dir.absolute(), data, self.now)
         self.eval_file = eval_file(data.eval, data.train, Path("/"))
@@ -294,9 +295,11 @@ class _Work:
         if kind == self.kind:
             return
         method = self.spec.method.kind
-        if kind != _WANTED.get(method, "pairs"):
-            reason = f"these rows are {_KINDS[kind]}, and method.kind = {method} trains on "
-            raise _of_row(sample, reason + _KINDS[_WANTED.get(method, "pairs")], "data.wrong_kind")
+        wanted = METHODS[method].rows
+        if kind != wanted:
+            fitting = ", ".join(name for name, one in METHODS.items() if one.rows == kind)
+            reason = f"these rows are {_KINDS[kind]} (for {fitting}), and method.kind = {method} trains on "
+            raise _of_row(sample, reason + _KINDS[wanted], "data.wrong_kind")
         if self.kind is not None:
             reason = f"these rows are {_KINDS[kind]}, and those before are {_KINDS[self.kind]}"
             raise _of_row(sample, reason, "data.mixed_kinds")

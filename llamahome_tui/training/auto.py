@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from llamahome_tui.training.methods import HIGHER
+
 Device = Literal["cpu", "cuda"]
 Precision = Literal["bf16", "fp16", "fp32"]
 # packed: rows lie behind one another in one sequence; sorted: side by side, with rows of about their own length;
@@ -105,7 +107,7 @@ def evaluates_at(step: int, every: int, total: int) -> bool:
 
 def higher_is_better(metric: str, setting: bool) -> bool:
     """Known metrics know their direction; the spec's word counts for the others."""
-    return {"eval_loss": False, "eval_exact": True}.get(metric, setting)
+    return HIGHER.get(metric, setting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,47 +7,89 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.outcome import Outcome, Result
+from llamahome_tui.training.methods import METHODS, Method
 from llamahome_tui.training.spec import SCHEMA
 from llamahome_tui.training.support import LIMITS
 
 if TYPE_CHECKING:
     from llamahome_tui.context import Context
 
-# What has no default of its own: an example that runs.
+# What has no default of its own: an example, which runs where the embedded data fit the method.
 _EXAMPLES: dict[str, Any] = {"name": "first", "model.id": "demo", "data.train": ("demo",)}
+# What stands in place of a default where a method wants something else, and why.
+_FITTING: dict[str, dict[str, tuple[Any, str]]] = {
+    "pretrain": {
+        "data.train": (("texts.txt",), "texts with blank lines between them, or rows with a text each"),
+        "data.long": ("split", "drop | truncate | split | error; a text goes on in the next row"),
+    },
+    "dpo": {"data.train": (("pairs.jsonl",), 'rows as {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}')},
+    "orpo": {"data.train": (("pairs.jsonl",), 'rows as {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}')},
+    "kto": {"data.train": (("labels.jsonl",), 'rows as {"prompt": "2 + 2?", "completion": "5", "label": false}')},
+    "simpo": {
+        "data.train": (("pairs.jsonl",), 'rows as {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}'),
+        "method.beta": (2.0, "strength; of means over tokens, which are small: its authors took 2 to 2.5"),
+        "method.gamma": (1.0, "target margin, to be chosen together with beta"),
+    },
+}
 # Writing these is consent, even to the default: they stand as comments.
 _SAID_IS_MEANT = ("data.long",)
 _HEAD = """\
 # A training spec. Start it:  llamahome --batch train start THIS_FILE
-# Everything but model.id and data.train may be left out; what stands here are the defaults.
-# Relative paths start at this file's folder; ${VAR} is replaced from the environment."""
+# Everything but model.id and data.train may be left out; what stands here are {what}.
+# Relative paths start at this file's folder; ${{VAR}} is replaced from the environment."""
 _COLUMN = 42
 
 
 def init(context: Context, method: str = "sft") -> Iterator[Outcome]:
     """A commented spec for a method, as the result's `text`."""
-    text = spec_text()
+    text = spec_text(method)
     yield Result({"method": method, "text": text})
 
 
-def spec_text() -> str:
-    """A spec with every key that has an effect in this version, its default, and what it means."""
-    lines = [_HEAD]
+def spec_text(method: str = "sft") -> str:
+    """A spec with every key that has an effect with a method, its default or what fits better, and what it means."""
+    fitting = _FITTING.get(method, {})
+    other = "the defaults, or what fits the method" if fitting else "the defaults"
+    lines = [_HEAD.format(what=other)]
     table = ""
     for key, entry in SCHEMA.items():
-        if key in LIMITS and len(LIMITS[key][0]) == 1 and key != "method.kind":
+        if key in LIMITS and len(LIMITS[key][0]) == 1:
             continue  # there is nothing to choose yet
+        if _without_effect(key, METHODS[method]):
+            continue
         *tables, name = key.split(".")
         if tables and tables[0] != table:
             table = tables[0]
             lines.append(f"\n[{table}]")
         elif not tables and len(lines) == 1:
             lines.append("")
-        allowed = LIMITS[key][0] if key in LIMITS else ()
-        told = " | ".join(str(one) for one in allowed) if allowed else entry.field.help
-        mark = "# " if key in _SAID_IS_MEANT else ""
-        lines += _line(f"{mark}{name} = {_toml(_EXAMPLES.get(key, entry.default))}", told)
+        value, told = fitting.get(key, (_EXAMPLES.get(key, entry.default), _told(key, METHODS[method])))
+        value = method if key == "method.kind" else value
+        mark = "# " if key in _SAID_IS_MEANT and key not in fitting else ""
+        lines += _line(f"{mark}{name} = {_toml(value)}", told)
     return "\n".join(lines) + "\n"
+
+
+def _told(key: str, method: Method) -> str:
+    """What a key means, and what it may be where that is not all that its help says."""
+    if key == "evaluation.metric":
+        return f"what decides which checkpoint is best: {' | '.join(method.allowed)}"
+    if key == "data.train_on" and method.preference:
+        return "assistant | last | completion"
+    return " | ".join(str(one) for one in LIMITS[key][0]) if key in LIMITS else SCHEMA[key].field.help
+
+
+def _without_effect(key: str, method: Method) -> bool:
+    """Whether nothing can be chosen here with this method."""
+    table, _, name = key.rpartition(".")
+    if table == "method":
+        return name != "kind" and name not in method.keys
+    return (
+        (key == "data.train_on" and method.whole)
+        or (key == "evaluation.generate_rows" and not method.generates)
+        or (key == "lora.enabled" and method.reference)
+        or key == "evaluation.higher_is_better"
+    )
 
 
 def _line(written: str, told: str) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+from llamahome_tui.training.shape import Data, Spec
 
 Kind = Literal["rows", "pairs", "labels"]
 
@@ -23,6 +25,11 @@ class Method:
     reference: bool = False  # compares with the model that the run began with
 
     @property
+    def allowed(self) -> tuple[str, ...]:
+        """What evaluation.metric may name."""
+        return (*self.metrics, "eval_exact") if self.generates else self.metrics
+
+    @property
     def preference(self) -> bool:
         """Whether it learns what is better and what is worse, and not just what is written."""
         return self.rows != "rows"
@@ -31,6 +38,10 @@ class Method:
 METHODS: Final[dict[str, Method]] = {
     "sft": Method("rows", ("label_smoothing",), _LIKELIHOOD, generates=True),
     "pretrain": Method("rows", ("label_smoothing",), _LIKELIHOOD, whole=True),
+    "dpo": Method("pairs", ("loss", "beta", "label_smoothing"), _PREFERENCE, generates=True, reference=True),
+    "orpo": Method("pairs", ("beta",), _PREFERENCE, generates=True),
+    "kto": Method("labels", ("beta",), _PREFERENCE, reference=True),
+    "simpo": Method("pairs", ("beta", "gamma", "label_smoothing"), _PREFERENCE, generates=True),
 }
 HIGHER: Final[dict[str, bool]] = {
     "eval_loss": False,
@@ -40,3 +51,8 @@ HIGHER: Final[dict[str, bool]] = {
     "eval_preference_margin": True,
     "eval_exact": True,
 }
+
+
+def data_of(spec: Spec) -> Data:
+    """[data] as the method takes it: what learns every token learns it of chats too."""
+    return replace(spec.data, train_on="all") if METHODS[spec.method.kind].whole else spec.data

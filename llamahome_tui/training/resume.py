@@ -8,6 +8,7 @@ FIXED = (
     "model.id",
     "model.revision",
     "model.adapter",
+    "method.kind",
     "lora.enabled",
     "lora.r",
     "lora.targets",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llamahome_tui.config.fields import plain
+from llamahome_tui.training.method_rules import of_method
 from llamahome_tui.training.shape import SCHEMA
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -18,6 +19,7 @@ def broken_rules(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[t
     """(key, reason) for each broken rule. `values` has every dotted key; `given` are those that the user wrote."""
     yield from _names(values)
     yield from _data(values)
+    yield from of_method(values, given)
     yield from _without_effect(values, given)
     yield from _evaluation(values)
     yield from _training(values)
@@ -85,13 +87,8 @@ def _without_effect(values: Mapping[str, Any], given: frozenset[str]) -> Iterato
 
 
 def _evaluation(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    metric = values["evaluation.metric"]
-    if metric not in ("eval_loss", "eval_exact"):
-        yield "evaluation.metric", f'must be "eval_loss" or "eval_exact", not "{metric[:60]}"'
-    if metric == "eval_exact" and not values["evaluation.generate_rows"]:
+    if values["evaluation.metric"] == "eval_exact" and not values["evaluation.generate_rows"]:
         yield "evaluation.metric", "eval_exact needs evaluation.generate_rows over 0"
-    if metric == "eval_loss" and values["evaluation.higher_is_better"]:
-        yield "evaluation.higher_is_better", "a higher eval_loss is not better"
     if values["data.eval"] == 0:
         for key in ("evaluation.patience", "evaluation.generate_rows"):
             if values[key]:

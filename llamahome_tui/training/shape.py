@@ -92,7 +92,7 @@ class Training:
         "auto", "micro-batch per device; accumulation follows", "int", words=("auto",), minimum=1
     )
     learning_rate: float | Literal["auto"] = option(
-        "auto", "LoRA sft 2e-4 (1e-4 from 30B), full 1e-5", "number", words=("auto",), above=0, maximum=10
+        "auto", "LoRA 2e-4 (1e-4 from 30B; preferences 5e-6), full 1e-5", "number", words=("auto",), above=0, maximum=10
     )
     scheduler: str = option("cosine", "linear | cosine | constant | wsd", words=("linear", "cosine", "constant", "wsd"))
     warmup: float | Literal["auto"] = option(
@@ -135,8 +135,13 @@ class Evaluation:
         words=("auto",),
         minimum=0,
     )
-    metric: str = option("eval_loss", "what decides which checkpoint is best", "text")
-    higher_is_better: bool = option(False, "for metrics other than eval_loss and eval_exact", "bool")
+    metric: str = option(
+        "eval_loss",
+        "what decides which checkpoint is best: eval_loss | eval_perplexity | eval_token_accuracy | eval_exact | "
+        "eval_preference_accuracy | eval_preference_margin",
+        "text",
+    )
+    higher_is_better: bool = option(False, "only for a metric that does not know its direction; those above do", "bool")
     patience: int = option(
         0, "evaluations without a better one before it stops; 0: no early stopping", "int", minimum=0
     )

@@ -8,11 +8,6 @@ from typing import Any
 # key -> the values that work, and why no others do. A key that is not here works with every value of its type.
 LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "model.trust_remote_code": (("",), "this version runs no code from model repositories"),
-    "method.kind": (("sft",), "this version trains sft"),
-    "method.loss": (("sigmoid",), "it is for preference training, which this version does not do"),
-    "method.beta": ((0.1,), "it is for preference training, which this version does not do"),
-    "method.gamma": ((0.5,), "it is for preference training, which this version does not do"),
-    "method.label_smoothing": ((0,), "this version smooths no labels"),
     "training.kernels": (("auto", "none"), "this version brings no kernels of its own"),
     "training.compile": ((False,), "this version does not compile"),
     "checkpoint.mirror": (("",), "this version keeps checkpoints in the run's folder"),

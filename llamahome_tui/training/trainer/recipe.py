@@ -38,7 +38,7 @@ from llamahome_tui.training.trainer.isolation import isolation_of
 from llamahome_tui.training.trainer.loop import Held, Loop
 from llamahome_tui.training.trainer.loss import reader_of
 from llamahome_tui.training.trainer.model import Source, Trainee
-from llamahome_tui.training.trainer.objectives import objective_of
+from llamahome_tui.training.trainer.objectives import objective_of, reference
 from llamahome_tui.training.trainer.step import Stepper
 
 SETTLED = (  # keys whose value is in the counters from the first step on
@@ -91,6 +91,8 @@ def train(child: Child, places: Places) -> int:
     rng.seed(spec.training.seed)
     source = Source(located.path, weights.base_name(located), located.adapter)
     trainee = model.load(spec, source, device, warn, resumed.path if resumed else None)
+    if METHODS[spec.method.kind].reference:
+        reference.keep(trainee, Path(spec.model.adapter) if spec.model.adapter else located.adapter)
     counters = counters_of(resumed, spec, trainee, max(items.filled))
     batching = batching_of(child, spec, trainee, counters, data.train, items)
     if counters.gradient_checkpointing:
@@ -116,7 +118,7 @@ def train(child: Child, places: Places) -> int:
 
     stepper = Stepper(
         trainee,
-        objective_of(spec.method, read),
+        objective_of(spec.method, trainee, read, max(items.filled)),
         optimizer,
         scaler,
         items,

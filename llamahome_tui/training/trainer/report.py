@@ -86,7 +86,7 @@ class Report:
             "metrics",
             step=counters.step,
             epoch=round(self._epoch(counters.step), 4),
-            **means,
+            **{name: value if value is not None and math.isfinite(value) else None for name, value in means.items()},
             lr=rate,
             grad_norm=taken.grad_norm if math.isfinite(taken.grad_norm) else None,
             tokens_per_s=round(self._tokens / seconds, 1),

@@ -246,9 +246,8 @@ def test_init_reads_back_to_the_defaults() -> None:
     for line in text.splitlines():
         assert len(line) <= 120
     written = tomllib.loads(text)
-    assert written["method"] == {"kind": "sft"}
+    assert written["method"] == {"kind": "sft", "label_smoothing": 0.0}
     assert "nodes" not in written["launch"]
-    assert "pretrain" not in text
 
 
 def test_the_contracts_spec_is_known_key_by_key() -> None:

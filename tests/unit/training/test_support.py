@@ -13,10 +13,3 @@ from llamahome_tui.training.support import LIMITS, limits
 )
 def test_what_preparation_and_batching_do_is_taken(key: str, value: object) -> None:
     assert key not in LIMITS and not limits({key: value})
-
-
-@pytest.mark.parametrize("kind", ["pretrain", "dpo", "kto"])
-def test_other_methods_are_refused_with_the_way_out(kind: str) -> None:
-    assert limits({"method.kind": kind}) == [
-        ("method.kind", 'this version trains sft; set it to "sft" or leave it out')
-    ]
