@@ -85,6 +85,21 @@ async def test_narrow_screens_show_details_on_enter(app: LlamaHomeApp) -> None:
         await until(pilot, lambda: "path " not in shown_text(app))
 
 
+async def test_details_are_broken_for_the_width_they_have(app: LlamaHomeApp) -> None:
+    """At once: what is broken for a width that a scroll bar takes from would be cut off."""
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _rows(app, pilot)
+        screen = app.screen
+        assert isinstance(screen, ModelsScreen)
+        screen.table.select(screen.table.rows[0].id)
+        before = list(screen.detail._source)
+        await pilot.press("enter")
+        await until(pilot, lambda: "path " in shown_text(app))
+        await pilot.pause(0.3)
+        width = screen.detail.scrollable_content_region.width
+        assert list(screen.detail._source) == before and max(len(text) for text, _ in before) == width
+
+
 async def test_a_model_that_comes_later_is_seen_by_its_key(app: LlamaHomeApp, places: Places) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await _rows(app, pilot)

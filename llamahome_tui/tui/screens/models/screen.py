@@ -78,7 +78,8 @@ class ModelsScreen(BaseScreen):
         model = self.models.get(self.table.selected or "")
         shelf = self.poll.value
         files = shelf.files if shelf is not None and model is not None and shelf.files_of == key_of(model) else ()
-        width = self.detail.scrollable_content_region.width or self.home.size.width - 2
+        # Not laid out yet, it will have the whole width without its padding and the scroll bar's place, which it keeps.
+        width = self.detail.scrollable_content_region.width or self.home.size.width - 3
         self.detail.show(details(model, files, width) if model is not None else [])
 
     def on_resize(self) -> None:
