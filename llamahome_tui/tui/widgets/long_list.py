@@ -182,7 +182,9 @@ class LongList(Toned, ScrollView, can_focus=True):
             return self._strip(sign + " ", cells, width, style)
         lines = self._empty if not self._count else ()
         if 0 <= y - 2 < len(lines):
-            return Strip([Segment("  " + lines[y - 2], base + self.tone("dim"))]).adjust_cell_length(width, base)
+            return Strip([Segment("  " + clean(lines[y - 2], limit=500), base + self.tone("dim"))]).adjust_cell_length(
+                width, base
+            )
         return Strip.blank(width, base)
 
     def _dots(self) -> str:

@@ -87,7 +87,7 @@ class Layout:
         if part.title:
             if self.lines:
                 self.lines.append(())
-            self.lines.append(((f"{part.title}: {part.trained_tokens} of {len(part.ids)} tokens learned", TITLE),))
+            self.lines.append(((f"{part.title}: {part.trained_tokens:,} of {len(part.ids):,} tokens learned", TITLE),))
 
     def _add(self, piece: str) -> None:
         number, shown = self._number, visible(piece, ascii_only=self._ascii)

@@ -124,7 +124,7 @@ class TokenView(Toned, ScrollView, can_focus=True):
             keys = "Left Right" if self.ascii else "← →"
             return f"underlined: learned    {keys} token by token"
         part, at = self._place(self._step)
-        words = [f"token {at + 1} of {len(part.ids)}", f"id {part.ids[at]}", clean(repr(part.pieces[at]), limit=60)]
+        words = [f"token {at + 1:,} of {len(part.ids):,}", f"id {part.ids[at]}", clean(repr(part.pieces[at]), limit=60)]
         words.append("learned" if part.mask[at] else "not learned")
         words += ["special"] if part.special[at] else []
         words += [part.title] if part.title else []

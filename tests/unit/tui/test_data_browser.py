@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from llamahome_tui.data.browse import RowIndex
+from llamahome_tui.data.check import validate
 from llamahome_tui.training.shape import Data
 from llamahome_tui.tui.screens.training.data_browser import Browser, Listing
+from llamahome_tui.tui.screens.training.data_words import fault_of
 
 
 def rows(path: Path, count: int, word: str = "row", first: int = 0) -> Path:
@@ -158,3 +160,29 @@ def test_columns_by_other_names_are_read_as_the_spec_says(tmp_path: Path) -> Non
     one = Browser([path], Data(format="completion", columns=columns), lambda: None, RowIndex)
     one.see(0, 5)
     assert settled(one).lines[0].prompt == "q"
+
+
+def test_rows_are_bad_here_where_validation_finds_them_bad(tmp_path: Path) -> None:
+    path = rows(tmp_path / "mixed.jsonl", 5)
+    with path.open("a") as file:
+        file.write(json.dumps({"instruction": "Add.", "output": "4", "prompt": "x", "completion": "y"}) + "\n")
+        file.write(json.dumps({"messages": [{"role": "user", "content": "4"}]}) + "\n")
+    one = browser([path])
+    one.see(0, 10)
+    found = {line.line: line.fault for line in settled(one).lines.values() if line.fault}
+    bad = validate([path]).bad
+    assert bad and found == {at.line: fault_of(at) for at in bad}
+
+
+def test_a_file_that_is_cut_while_it_is_open_says_so_and_the_search_ends(tmp_path: Path) -> None:
+    one = browser([rows(tmp_path / "a.jsonl", 60_000)])
+    one.see(0, 5)
+    assert settled(one).count == 60_000
+    (tmp_path / "a.jsonl").write_text("")
+    one.see(59_990, 5)
+    assert "changed" in settled(one).lines[59_995].fault
+    one.choose("row")
+    assert settled(one).searched == 60_000
+    one.choose("")
+    one.seek(str(tmp_path / "a.jsonl"), 50_000)
+    settled(one)

@@ -141,7 +141,7 @@ async def test_bad_rows_lead_to_their_text(make_app: MakeApp, file: Path) -> Non
     async with app.run_test(size=(80, 24)) as pilot:
         page = await opened(app, pilot, "chats.jsonl")
         await pilot.press("b")
-        await until(pilot, shows(app, "2 rows cannot be used, 398 can", "chats.jsonl:101", "chats.jsonl:201"))
+        await until(pilot, shows(app, "2 rows cannot be used, 398 can", " 101  chats.jsonl ", " 201  chats.jsonl "))
         await pilot.press("j", "enter")
         await until(pilot, shows(app, "row 201 of 400", '{"messages": [broken', "✗ is not JSON"))
         assert "\x1b" not in shown_text(app) and page.pane == "row"
@@ -179,7 +179,7 @@ async def test_rows_that_only_the_template_refuses_are_listed_once_they_are_know
         await pilot.press("t")
         await until(pilot, shows(app, "397 messages"), 60)
         await pilot.press("b")
-        await until(pilot, shows(app, "the template refuses 1 of these", "chats.jsonl:8"))
+        await until(pilot, shows(app, "the template refuses 1 of these", " 8  chats.jsonl"))
         await pilot.press("G", "enter")
         await until(pilot, shows(app, "row 8 of 400", "no sevens"))
 
@@ -281,7 +281,30 @@ async def test_a_file_of_nothing_and_one_that_is_not_there(make_app: MakeApp, ho
         await opened(app, pilot, "empty.jsonl")
         await until(pilot, shows(app, "there are no rows in it"))
         await pilot.press("enter", "n", "v", "y", "slash", "x", "escape", "b")
-        await until(pilot, shows(app, "empty"))
+        await until(pilot, shows(app, "1 row cannot be used", "empty"))
+        await pilot.press("t")
+        await until(pilot, shows(app, "none that can be used", "1 row cannot be used"), 60)
+        assert "rows by their number" not in shown_text(app) and "length" not in shown_text(app)
+
+
+async def test_a_format_nobody_knows_is_said_with_the_way_out(make_app: MakeApp, home: Path) -> None:
+    (Path.cwd() / "questions.jsonl").write_text(json.dumps({"question": "2+2?", "answer": "4"}) + "\n")
+    app = make_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(app, pilot, "questions.jsonl")
+        await until(pilot, shows(app, "the format of the rows is not known", "prompt =", '"question", completion'))
+
+
+async def test_what_a_list_says_never_acts_on_the_terminal(make_app: MakeApp, file: Path) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        page = await opened(app, pilot, "chats.jsonl")
+        await until(pilot, shows(app, "question 0"))
+        await pilot.press("slash", *"nothing has this")
+        await until(pilot, shows(app, "nothing matches"))
+        page.rows.explain("cannot read \x1b]52;c;AAAA\x07.jsonl")
+        await until(pilot, shows(app, "cannot read"))
+        assert not {"\x1b", "\x07"} & set(shown_text(app))
 
 
 class TestOpening:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from llamahome_tui.data.formats import detect
+from llamahome_tui.data.check import told_format
 from llamahome_tui.data.rows import Bad, Row
 from llamahome_tui.training.shape import Data
 from llamahome_tui.tui.screens.training.data_words import RowLine, Wanted, line_of
@@ -24,8 +24,8 @@ from llamahome_tui.tui.screens.training.data_words import RowLine, Wanted, line_
 _SCAN_S = 0.05
 _FILTER_S = 0.1
 _CHUNK = 200  # rows that are filtered between two looks at the clock
-_LOOKED_AT = 50  # rows that a file's format is told from
 _RAW = 200_000  # characters of a row's own text that are shown
+_CHANGED = "is not in the file any more: it was changed while it is open here, o opens it again"
 
 
 class Index(Protocol):
@@ -75,6 +75,7 @@ class Listing:
 
 @dataclass(slots=True)
 class _File:
+    path: Path
     index: Index
     first: int  # the number of its first row
     format: str | None = None  # None: not told yet
@@ -170,15 +171,14 @@ class Browser:
         until = self._clock() + _SCAN_S
         while not self._done and (left := until - self._clock()) > 0:
             if not self._files or self._files[-1].index.done:
-                self._files.append(_File(self._open_index(self._paths[len(self._files)]), self._rows))
+                path = self._paths[len(self._files)]
+                self._files.append(_File(path, self._open_index(path), self._rows))
             self._files[-1].index.scan(left)
 
     def _filter(self) -> None:
         until = self._clock() + _FILTER_S
         while not self._wanted.everything and self._searched < self._rows and self._clock() < until:
             rows, known = self._rows_from(self._searched, _CHUNK)
-            if not rows:
-                return
             for number, row in enumerate(rows, self._searched):
                 # Most rows are told by their texts alone; only the others are read as samples.
                 if self._wanted.may_match(row) and self._wanted.matches(line_of(row, number, known, self._data)):
@@ -217,11 +217,11 @@ class Browser:
     def _rows_from(self, number: int, count: int) -> tuple[list[Row | Bad], str]:
         """Up to `count` rows from this number on, not past the end of its file, and their format."""
         file = self._file_of(number)
-        known = self._format(file) if file is not None else None
-        if file is None or known is None:
+        if file is None:
             return [], ""
         here = number - file.first
-        return file.index.read(here, min(count, file.index.count - here)), known
+        rows = file.index.read(here, min(count, file.index.count - here))
+        return rows or [Bad(str(file.path), 0, "", _CHANGED)], self._format(file)
 
     def _file_of(self, number: int) -> _File | None:
         at = bisect_right([file.first for file in self._files], number) - 1
@@ -231,14 +231,11 @@ class Browser:
             return None
         return self._files[at]
 
-    def _format(self, file: _File) -> str | None:
-        """The format of a file's rows, "" where it is not known, None before enough of them are there."""
+    def _format(self, file: _File) -> str:
+        """The format of a file's rows, "" where it is not known."""
         if file.format is None:
-            if self._data.format != "auto":
-                file.format = self._data.format
-            elif file.index.done or file.index.count >= _LOOKED_AT:
-                first = file.index.read(0, min(_LOOKED_AT, file.index.count))
-                file.format = detect([row for row in first if isinstance(row, Row)], self._data.columns)
+            auto = self._data.format == "auto"
+            file.format = told_format(file.path, self._data.columns) if auto else self._data.format
         return file.format
 
     # What the commands do.
@@ -278,7 +275,7 @@ class Browser:
         file = self._files[at]
 
         def place(number: int) -> int:
-            return next(row.line for row in file.index.read(number, 1))
+            return next((row.line for row in file.index.read(number, 1)), line)
 
         count = file.index.count
         found = bisect_left(range(count), line, key=place)

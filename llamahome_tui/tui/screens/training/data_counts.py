@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 Tell = Callable[[int, int], None]
 BAD_COLUMNS = (
-    Column("Row", 20),
-    Column("Field", 16, rank=1),
+    Column("Line", 7, "right"),
+    Column("File", 18, rank=2),
+    Column("Field", 14, rank=1),
     Column("Why it cannot be used", 24, grow=1, sortable=False),
 )
 
@@ -146,6 +147,7 @@ class StatsPane(Counting):
 
         self.query_one(".said", Value).show(f"in a shell: {batch}", "dim")
         histogram, numbers = self.query_one(Histogram), self.query_one(Lines)
+        histogram.display = bool(stats.rows)
         histogram.show(stats.lengths.histogram, stats.max_length)
         if numbers.size.width:  # none before it is laid out; the next tick has it
             numbers.show(broken(lines_of(stats, ascii_only=histogram.ascii), max(24, numbers.size.width - 1)))
@@ -188,7 +190,8 @@ class BadPane(Counting):
         shown = "" if whole else f"; the first {len(found.bad):,} are listed"
         also = f", and the template refuses {len(more):,} of these" if more else ""
         if found.bad_count:
-            said = f"{'x' if plain else '✗'} {found.bad_count:,} rows cannot be used, {found.rows:,} can{also}{shown}"
+            rows = "1 row" if found.bad_count == 1 else f"{found.bad_count:,} rows"
+            said = f"{'x' if plain else '✗'} {rows} cannot be used, {found.rows:,} can{also}{shown}"
         else:
             said = f"{'+' if plain else '✓'} all {found.rows:,} rows can be read ({found.format}){also}"
         self.query_one(".said", Value).show(said, "bad" if found.bad_count else "warn" if more else "ok")
@@ -198,7 +201,8 @@ def _rows(bad: Sequence[Bad]) -> list[Row]:
     return [
         Row.of(
             str(at),
-            Cell(f"{Path(one.file).name}:{one.line}" if one.line else Path(one.file).name, "", (one.file, one.line)),
+            Cell(f"{one.line:,}" if one.line else "-", "", one.line),
+            Cell(Path(one.file).name, "dim", one.file),
             Cell(one.field or "-", "accent"),
             one.reason,
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from llamahome_tui.data.inspect import Look, look_at
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.errors import DataError, Interrupted, LlamaHomeError
-from llamahome_tui.tui.screens.training.data_words import RowLine
+from llamahome_tui.tui.screens.training.data_words import RowLine, fault_of
 
 if TYPE_CHECKING:
     from llamahome_tui.data.pool import Pool
@@ -164,9 +164,7 @@ class Looker:
 
 
 def _reason(error: DataError) -> str:
-    """What is wrong with the row, without its place, which stands beside it."""
     bad = error.data.get("bad")
     if isinstance(bad, list) and bad and isinstance(bad[0], dict):
-        said = Bad("", 0, str(bad[0].get("field", "")), str(bad[0].get("reason", "")))
-        return f"{said.field}: {said.reason}" if said.field else said.reason
+        return fault_of(Bad("", 0, str(bad[0].get("field", "")), str(bad[0].get("reason", ""))))
     return error.message

@@ -19,7 +19,10 @@ _BAR = 20
 
 def lines_of(stats: Stats, *, ascii_only: bool = False) -> list[Line]:
     """Every number as (text, tone); a tone other than "" always has words that say the same."""
-    return [*_counts(stats), *_twice(stats), ("", ""), *_padding(stats, ascii_only), *_places(stats)]
+    if not stats.rows:
+        return [(_said("rows", "none that can be used"), "bad"), *_faults(stats)]
+    faults, twice, padding = _faults(stats), _twice(stats), _padding(stats, ascii_only)
+    return [*_counts(stats), *faults, *twice, ("", ""), *padding, *_places(stats)]
 
 
 def _counts(stats: Stats) -> Iterator[Line]:
@@ -42,8 +45,12 @@ def _counts(stats: Stats) -> Iterator[Line]:
         yield _said("", lost), "warn"
     if stats.untrained_rows:
         yield _said("untrained", f"{stats.untrained_rows:,} rows have nothing to learn"), "warn"
+
+
+def _faults(stats: Stats) -> Iterator[Line]:
     if stats.bad_count:
-        yield _said("bad", f"{stats.bad_count:,} rows cannot be used and are in no other number; b lists them"), "bad"
+        said = "1 row" if stats.bad_count == 1 else f"{stats.bad_count:,} rows"
+        yield _said("bad", f"{said} cannot be used, not counted elsewhere; b lists them"), "bad"
     for warning in stats.warnings:
         yield _said("warning", warning), "warn"
 

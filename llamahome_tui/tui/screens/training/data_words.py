@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llamahome_tui.data.formats import RowError, to_sample
+from llamahome_tui.data.check import sample_of
+from llamahome_tui.data.formats import unknown_format
 from llamahome_tui.data.rows import Bad, Row
 from llamahome_tui.data.samples import Chat, Judged, Sample, Text, chats_of
 from llamahome_tui.training.shape import Data
@@ -38,21 +39,24 @@ class RowLine:
 
 
 def line_of(read: Row | Bad, number: int, format: str, data: Data) -> RowLine:
-    """The line of a row that was read as `format`; "" where the format of its file is not known."""
+    """The line of a row that was read as `format`; "" where the format of its file is not known.
+
+    What is bad here is what `data validate` calls bad, for the same reason.
+    """
     if isinstance(read, Bad):
-        fault = f"{read.field}: {read.reason}" if read.field else read.reason
-        return RowLine(number, read.file, read.line, format, fault=fault)
+        return RowLine(number, read.file, read.line, format, fault=fault_of(read))
     if not format:
-        columns = ", ".join(str(name)[:40] for name in list(read.value)[:8])
-        fault = f"the format is not known; its columns are {columns}"
-        return RowLine(number, read.file, read.line, "", fault=fault, value=read.value)
-    try:
-        sample = to_sample(read, format, data.columns, data.group)
-    except RowError as error:
-        fault = f"{error.field}: {error.reason}" if error.field else error.reason
-        return RowLine(number, read.file, read.line, format, fault=fault, value=read.value)
+        return RowLine(number, read.file, read.line, "", fault=unknown_format([read]), value=read.value)
+    sample = sample_of(read, format, data.columns, data.group, strict=data.format == "auto")
+    if isinstance(sample, Bad):
+        return RowLine(number, read.file, read.line, format, fault=fault_of(sample), value=read.value)
     prompt, answer = words_of(sample)
     return RowLine(number, read.file, read.line, format, prompt, answer, sample=sample, value=read.value)
+
+
+def fault_of(bad: Bad) -> str:
+    """What is wrong with a row, without its place, which stands beside it."""
+    return f"{bad.field}: {bad.reason}" if bad.field else bad.reason
 
 
 def words_of(sample: Sample) -> tuple[str, str]:
