@@ -25,8 +25,6 @@ _ASK: Final = (
 )
 _ASK_S: Final = 20.0
 _ROOM: Final = 16 << 20  # bytes for journals, logs and prepared rows of any run
-_SMALL_ADAPTER: Final = 0.02  # of the weights: what an adapter with its optimiser state takes, generously
-_FULL_STATE: Final = 3.0  # weights and two moments, in units of the weights
 
 
 def check(context: Context, spec: Spec) -> Spec:
@@ -147,9 +145,10 @@ def pinned(spec: Spec, located: Located) -> Spec:
 
 def has_room(context: Context, spec: Spec, located: Located) -> None:
     """Raises ResourceError when the checkpoints that are kept at once would not fit on the runs' disk."""
-    weights = sum(file.stat().st_size for file in located.path.glob("*.safetensors"))
-    one = int(weights * (_SMALL_ADAPTER if spec.lora.enabled else _FULL_STATE))
-    needed = _ROOM + one * (spec.checkpoint.keep + 2)  # the best one, and the one being written
+    from llamahome_tui.training.weights import checkpoint_bytes
+
+    # The best one beside those that are kept, and the one being written.
+    needed = _ROOM + checkpoint_bytes(spec, located) * (spec.checkpoint.keep + 2)
     try:
         status = os.statvfs(context.places.runs)
     except OSError as error:

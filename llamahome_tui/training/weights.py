@@ -7,6 +7,7 @@ an architecture makes of its files is known to the trainer, which looks again at
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 ALL_LINEAR: Final = "all-linear"
 EIGHT_BIT: Final = ("adamw_8bit", "paged_adamw_8bit", "lion_8bit")
+# Bytes of optimiser state for each parameter that learns; 8-bit ones have a float32 for each block besides.
+_STATE: Final = {"adamw": 8.0, "adamw_8bit": 2.1, "paged_adamw_8bit": 2.1, "lion_8bit": 1.1, "sgd": 4.0}
 # Of tied models the head has no tensor of its own; in a file experts may stand one by one, and in the model as one.
-_NOT_IN_FILES: Final = ("lm_head", "embed_out", "output", "experts", "gate_up_proj", "down_proj", "gate")
+_HEADS: Final = ("lm_head", "embed_out", "output")
+_NOT_IN_FILES: Final = (*_HEADS, "experts", "gate_up_proj", "down_proj", "gate")
 _NEAREST: Final = 4  # names offered for one that is not there
 
 
@@ -129,6 +133,56 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
     """The known names that are most like one that is not; compared by their last part too."""
     close = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.5)
     return close or difflib.get_close_matches(name.rpartition(".")[2], known, n=_NEAREST, cutoff=0.5)
+
+
+# --- what a checkpoint takes ----------------------------------------------------------------------------------------
+
+
+def checkpoint_bytes(spec: Spec, located: Located) -> int:
+    """Bytes of one checkpoint, by the headers of the files: what learns, in float32, and the optimiser's state."""
+    from llamahome_tui.training.auto import optimizer
+
+    learning, embeddings = _learning(spec, located)
+    state = _STATE[optimizer(spec.training.optimizer, lora=spec.lora.enabled)]
+    return int(learning * (4 + state) + embeddings * (4 + max(state, _STATE["adamw"])))
+
+
+def _learning(spec: Spec, located: Located) -> tuple[int, int]:
+    """Parameters that learn, embeddings apart: 8-bit optimisers keep their state of those in 32 bits."""
+    shapes = _shapes(weight_files(located.path))
+    folder = Path(spec.model.adapter) if spec.model.adapter else located.adapter
+    if folder is not None and spec.lora.enabled:
+        return sum(math.prod(s) for s in _shapes([folder / "adapter_model.safetensors"]).values()), 0
+    if not spec.lora.enabled:
+        embeddings = sum(math.prod(shape) for name, shape in shapes.items() if "embed" in name)
+        return sum(map(math.prod, shapes.values())) - embeddings, embeddings
+    names, every = wanted_names(spec), ALL_LINEAR in spec.lora.targets
+    also = names["lora.train_also"]
+    tied = bool(read_json(located.path / "config.json").get("tie_word_embeddings"))
+    head = any(name.rpartition(".")[2] in _HEADS for name in also)
+    learning = embeddings = 0
+    for name, shape in shapes.items():
+        module = name.removesuffix(".weight")
+        if any(_ends(module, one) for one in also) or (tied and head and "embed" in name):
+            if "embed" in name:
+                embeddings += math.prod(shape)
+            else:
+                learning += math.prod(shape)
+        elif len(shape) in (2, 3) and shape[-1] > 1:
+            learning += _adapter_size(spec.lora.r, module, shape, names["lora.targets"], every=every)
+    return learning, embeddings
+
+
+def _adapter_size(r: int, module: str, shape: tuple[int, ...], targets: Sequence[str], *, every: bool) -> int:
+    """Parameters that an adapter puts on one tensor of the files; experts lie there one by one, or as one."""
+    of_experts = ".experts." in module
+    named = any(_ends(module, target) or (of_experts and "experts" in target) for target in targets)
+    linear = not (of_experts or "embed" in module or module.endswith("lm_head"))
+    return math.prod(shape[:-2]) * r * (shape[-2] + shape[-1]) if named or (every and linear) else 0
+
+
+def _ends(name: str, target: str) -> bool:
+    return name == target or name.endswith("." + target)
 
 
 # --- an adapter to go on from ---------------------------------------------------------------------------------------

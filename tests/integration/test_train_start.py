@@ -152,6 +152,32 @@ def test_without_torch_it_says_which_command_helps(run_cli: Cli, home: Path, tmp
     nothing_is_left(home)
 
 
+@pytest.mark.parametrize(
+    ("settings", "code", "key"),
+    [
+        ({"lora.targets": '["q_proj", "q_prj"]'}, "model.unknown_target", "lora.targets"),
+        ({"training.precision": "fp16"}, "training.precision", "training.precision"),
+        ({"lora.enabled": "false", "model.quantization": "nf4"}, "spec.invalid", "model.quantization"),
+        ({"training.global_batch": "100000"}, "training.batch_over_data", "training.global_batch"),
+        ({"data.max_length": "1000000"}, "data.invalid", "data.max_length"),
+        ({"model.adapter": "ADAPTER"}, "model.adapter", "model.adapter"),
+    ],
+)
+def test_what_the_weights_cannot_is_refused_with_its_key(
+    run_cli: Cli, home: Path, tmp_path: Path, settings: dict[str, str], code: str, key: str
+) -> None:
+    """An adapter belongs to another model, of whose folder it tells the name."""
+    other = demo_copy(tmp_path)
+    (tmp_path / "adapter").mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(other)}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    given = {name: str(tmp_path / "adapter") if value == "ADAPTER" else value for name, value in settings.items()}
+    words = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    env = {"CUDA_VISIBLE_DEVICES": ""}
+    refused(run_cli("train", "start", "--model", "demo", "--data", "demo", "--json", *words, env=env), 3, code, key)
+    nothing_is_left(home)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB; skipped where one may not be mounted."""

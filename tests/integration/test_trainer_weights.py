@@ -15,6 +15,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from llamahome_tui.models.locate import Located
+from llamahome_tui.training.spec import Spec
+from llamahome_tui.training.weights import checkpoint_bytes
 from tests.forge import Forge
 from tests.integration.trainer_runs import Bench, adapter, eval_losses, losses, of, show
 from tests.tinymodel import write_chats
@@ -66,6 +69,7 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "sgd": {"training": {"optimizer": "sgd", "learning_rate": 0.5}},
     "head": {"lora": {"train_also": ["lm_head"], "variant": "rslora"}, "training": {"precision": "bf16"}},
 }  # fmt: skip
+SMALL = 80_000  # bytes of a checkpoint that are neither weights nor optimiser state: random numbers, names, counters
 SLOW = {"int8", "paged", "sgd"}
 
 
@@ -94,6 +98,9 @@ def test_every_way_learns_and_resumes_exactly(bench: Bench, name: str) -> None:
     assert losses(whole)[12] < losses(whole)[1]
     run = killed_and_resumed(bench, name, WAYS[name])
     assert (losses(run), weights(run)) == (losses(whole), weights(whole))
+    foreseen = checkpoint_bytes(Spec.from_dict(whole.job["spec"]), Located(bench.model, str(bench.model)))
+    written = of(events, "checkpoint")[-1]["bytes"] - SMALL
+    assert 0.8 * foreseen < written + SMALL and written < 1.2 * foreseen
 
 
 @pytest.mark.parametrize("targets", [["all-linear", "experts.gate_up_proj", "experts.down_proj"]])

@@ -163,6 +163,27 @@ def test_a_run_brings_its_own_adapter(tmp_path: Path) -> None:
     assert "lora.enabled" in full.message and str(tmp_path / "a") in full.message
 
 
+def test_a_checkpoint_takes_what_learns_and_its_state(tmp_path: Path) -> None:
+    """As the trainer writes it: an integration test compares a real one."""
+    located = model(tmp_path / "m")
+    both = 4 * ((16 + 8) + (8 + 32))
+    assert weights.checkpoint_bytes(spec(lora={"r": 4}), located) == both * 12
+    assert weights.checkpoint_bytes(spec(lora={"r": 4, "targets": ["q_proj"]}), located) == 4 * (16 + 8) * 12
+    head = spec(lora={"r": 4, "train_also": ["lm_head"]}, training={"optimizer": "sgd"})
+    assert weights.checkpoint_bytes(head, located) == (both + 50 * 8) * 8
+    full = spec(lora={"enabled": False})
+    others = 16 * 8 + 8 * 32 + 8 + 50 * 8
+    assert weights.checkpoint_bytes(full, located) == pytest.approx(others * 6.1 + 50 * 8 * 12, abs=1)
+    earlier = adapter(tmp_path / "a", located.id)
+    assert weights.checkpoint_bytes(spec(model={"adapter": str(earlier)}), located) == 4 * (8 + 16) * 12
+    fused = model(
+        tmp_path / "f", {f"{LAYER}.mlp.experts.down_proj": (4, 8, 16), f"{LAYER}.self_attn.q_proj.weight": (8, 8)}
+    )
+    assert weights.checkpoint_bytes(spec(lora={"r": 2}), fused) == 2 * 16 * 12
+    named = spec(lora={"r": 2, "targets": ["experts.down_proj"]})
+    assert weights.checkpoint_bytes(named, fused) == 4 * 2 * 24 * 12
+
+
 def test_a_step_larger_than_the_data() -> None:
     with pytest.raises(SpecError, match=r"training\.global_batch.* 16 rows .* 5 to train on") as error:
         weights.refuse_small_data(spec(), 5)
