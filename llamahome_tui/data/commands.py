@@ -139,7 +139,7 @@ def _with_model(
         )
     spec = _spec(context, files, model, overrides)
     named = Path(spec.model.id)
-    if named.is_absolute() and (named / "tokenizer.json").is_file():
+    if named.is_absolute() and any((named / name).is_file() for name in ("tokenizer.json", "config.json")):
         return spec, named
     from llamahome_tui.jobs.store import RunStore
     from llamahome_tui.training.checks import locate_model

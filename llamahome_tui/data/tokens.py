@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -50,7 +51,9 @@ class Tokens:
         try:
             tokenizer = tokenizers.Tokenizer.from_buffer(path.read_bytes())
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception and nothing narrower
-            raise ModelError(f"{path} is no tokenizer: {str(error)[:200]}", code="model.broken") from None
+            raise ModelError(
+                f"{path} is no tokenizer: {str(error)[:200]}", code="model.broken", hint=_look_at(model_dir)
+            ) from None
         tokenizer.no_truncation()
         tokenizer.no_padding()
         added = tokenizer.get_added_tokens_decoder()
@@ -133,9 +136,13 @@ def tokenizer_file(model_dir: Path) -> Path:
         raise ModelError(
             f"{model_dir} has no tokenizer.json",
             code="model.no_tokenizer",
-            hint=f"see what is there: llamahome --batch models show {model_dir}",
+            hint=_look_at(model_dir),
         )
     return path
+
+
+def _look_at(model_dir: Path) -> str:
+    return f"see what is there: llamahome --batch models show {shlex.quote(str(model_dir))}"
 
 
 def tokenizer_digest(model_dir: Path) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -143,14 +144,30 @@ def test_several_files_and_globs(run_cli, model):
     )
 
 
+def test_a_model_folder_needs_no_weights_but_a_tokenizer(run_cli, model):
+    path = written("a.jsonl", GOOD)
+    folder = Path("bare")
+    shutil.copytree(model, folder)
+    for name, content, said in (
+        ("tokenizer.json", None, "has no tokenizer.json"),
+        ("tokenizer.json", "{", "is no tokenizer"),
+    ):
+        (folder / name).write_text(content) if content else (folder / name).unlink()
+        done = run_cli("data", "stats", path, "--model", "./bare", "--json")
+        assert (done.status, done.last["code"].split(".")[0]) == (3, "model")
+        assert said in done.last["message"]
+        assert done.last["hint"] == f"see what is there: llamahome --batch models show {folder.resolve()}"
+
+
 def test_stats_for_people_draws_the_lengths(run_cli, model):
     path = written("a.jsonl", *(chat(("user", "a"), ("assistant", "what is it " * n)) for n in range(1, 60)))
-    done = run_cli("data", "stats", path, "--model", model, "--eval", path, "--set", "data.max_length=40")
+    held = written("b.jsonl", *(chat(("user", "a"), ("assistant", "what is it " * n)) for n in range(1, 60)))
+    done = run_cli("data", "stats", path, "--model", model, "--eval", held, "--set", "data.max_length=40")
     assert done.status == 0
     assert "█" in done.out
     assert "\x1b" not in done.out
     assert re.search(r"too long +\d+ rows over 40 tokens", done.out)
-    assert "of 59 rows of the eval file" in done.out
+    assert "59 exact, 0 near, of 59 rows of the eval file" in done.out
 
 
 # Bad input (F40, T12, T15): what is written, and the line, field and words that the answer must have.
