@@ -22,9 +22,13 @@ pytestmark = pytest.mark.torch
 
 METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "dpo": {"evaluation": {"metric": "eval_preference_accuracy"}, "data": {"batching": "packed"}},
-    "kto": {"evaluation": {"metric": "eval_preference_margin"}},
+    "kto": {"evaluation": {"metric": "eval_preference_margin"}, "training": {"gradient_checkpointing": True}},
     "orpo": {"training": {"batch_size": 1}},
-    "simpo": {"method": {"beta": 2.0, "gamma": 1.0, "label_smoothing": 0.1}},
+    "simpo": {
+        "method": {"beta": 2.0, "gamma": 1.0, "label_smoothing": 0.1},
+        "training": {"precision": "bf16"},
+        "evaluation": {"generate_rows": 4},
+    },
     "pretrain": {"evaluation": {"metric": "eval_token_accuracy"}, "method": {"label_smoothing": 0.1}},
 }
 
