@@ -21,14 +21,11 @@ __all__ = [
     "RULES",
     "RowError",
     "Rule",
-    "detect",
     "most_voted",
     "shape_of",
     "to_sample",
     "unknown_format",
 ]
-
-_LOOKED_AT = 50  # rows that a format is told from
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +107,6 @@ def to_sample(row: Row, format: str, columns: Mapping[str, str] | None = None, g
         return _READERS[format](renamed(row.value, columns), Origin(row.file, row.line, key))
     except RowError as problem:
         raise RowError(_theirs(problem.field, columns), problem.reason) from None
-
-
-def detect(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
-    """The format that most of the first rows have, or "" where none is known."""
-    return most_voted([shape_of(row.value, columns) for row in rows[:_LOOKED_AT]])
 
 
 def most_voted(shapes: Sequence[str]) -> str:

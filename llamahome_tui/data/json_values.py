@@ -65,15 +65,7 @@ def unusable(value: Any, depth: int = MAX_DEPTH) -> str:
 
 def kind_of(value: Any) -> str:
     """A value's kind in words, after "is"."""
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "null")
+    return _KINDS.get(type(value), "null")
 
 
 def _start(text: str, at: int = 0) -> int:

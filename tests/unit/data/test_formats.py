@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamahome_tui.data.formats import FIELDS, FORMATS, RULES, RowError, detect, to_sample, unknown_format
+from llamahome_tui.data.formats import (
+    FIELDS,
+    FORMATS,
+    RULES,
+    RowError,
+    most_voted,
+    shape_of,
+    to_sample,
+    unknown_format,
+)
 from llamahome_tui.data.rows import Row
 from llamahome_tui.data.samples import Chat, Judged, Pair, Sample, Text, chats_of
 
@@ -132,6 +142,10 @@ def test_fields_are_named_in_the_rows_own_words() -> None:
     with pytest.raises(RowError) as error:
         to_sample(row(question=3, answer="x"), "completion", {"prompt": "question", "completion": "answer"})
     assert error.value.field == "question"
+
+
+def detect(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
+    return most_voted([shape_of(one.value, columns) for one in rows])
 
 
 def test_detection() -> None:

@@ -14,34 +14,19 @@ from hypothesis import strategies as st
 
 from llamahome_tui.data import limits
 from llamahome_tui.data.rows import Bad, Row, read_rows
-
-
-def write(tmp_path: Path, content: str | bytes, name: str = "d.jsonl") -> Path:
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def good(path: Path) -> list[tuple[int, Any]]:
-    found = list(read_rows(path))
-    assert all(isinstance(one, Row) for one in found), found
-    return [(one.line, one.value) for one in found if isinstance(one, Row)]
-
-
-def bad(path: Path) -> list[tuple[int, str]]:
-    return [(one.line, one.reason) for one in read_rows(path) if isinstance(one, Bad)]
+from tests.unit.data.readers.files import bad, good, write
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    assert good(write(tmp_path, '{"a": 1}\n\n  \n{"a": "\u00e9"}')) == [(1, {"a": 1}), (4, {"a": "é"})]
-    assert good(write(tmp_path, b'\xef\xbb\xbf{"a": 1}\r\n{"a": 2}\r\n')) == [(1, {"a": 1}), (2, {"a": 2})]
+    assert good(write(tmp_path, "d.jsonl", '{"a": 1}\n\n  \n{"a": "\u00e9"}')) == [(1, {"a": 1}), (4, {"a": "é"})]
+    assert good(write(tmp_path, "d.jsonl", b'\xef\xbb\xbf{"a": 1}\r\n{"a": 2}\r\n')) == [(1, {"a": 1}), (2, {"a": 2})]
 
 
 @pytest.mark.parametrize("indent", [None, 1])
 def test_json_arrays(tmp_path: Path, indent: int | None) -> None:
     values = [{"a": n, "b": ["x\ny", {"c": None}]} for n in range(5)]
     text = json.dumps(values, indent=indent)
-    found = good(write(tmp_path, text, "d.json"))
+    found = good(write(tmp_path, "d.json", text))
     assert [value for _, value in found] == values
     if indent:
         assert all(text.splitlines()[line - 1].strip() == "{" for line, _ in found)
@@ -50,15 +35,19 @@ def test_json_arrays(tmp_path: Path, indent: int | None) -> None:
 
 
 def test_what_is_broken_in_an_array_on_one_line_is_told_by_number(tmp_path: Path) -> None:
-    assert bad(write(tmp_path, '[{"a": 1}, {"a": 2}, 3, {"a"}]')) == [(3, "is no object but a number"), (4, ANY)]
-    assert bad(write(tmp_path, '[{"a": 1}, {"a": 2} {}]')) == [(2, "is not JSON: expected a comma or ]")]
-    assert bad(write(tmp_path, '[\n{"a": 1},\n{"a": 2},\n]\n')) == [(4, "is not JSON: a comma before the closing ]")]
+    flat = write(tmp_path, "d.json", '[{"a": 1}, {"a": 2}, 3, {"a"}]')
+    assert bad(flat) == [(3, "", "is no object but a number"), (4, "", ANY)]
+    assert bad(write(tmp_path, "d.json", '[{"a": 1}, {"a": 2} {}]')) == [(2, "", "is not JSON: expected a comma or ]")]
+    comma = "is not JSON: a comma before the closing ]"
+    assert bad(write(tmp_path, "d.json", '[\n{"a": 1},\n{"a": 2},\n]\n')) == [(4, "", comma)]
 
 
 def test_nul_bytes_are_called_that(tmp_path: Path) -> None:
+    path = write(tmp_path, "d.jsonl", b'{"a": 1}\n\0\0\0\n{"a": "\0"}\n' + b"\0" * 5000)
     nul = "holds NUL bytes, as where a disk was full or a machine failed"
-    assert bad(write(tmp_path, b'{"a": 1}\n\0\0\0\n{"a": "\0"}\n' + b"\0" * 5000)) == [(2, nul), (3, nul), (4, nul)]
-    assert bad(write(tmp_path, '{"a": "\t"}')) == [(1, "is not JSON: Invalid control character at column 8")]
+    assert bad(path) == [(2, "", nul), (3, "", nul), (4, "", nul)]
+    tab = write(tmp_path, "d.jsonl", '{"a": "\t"}')
+    assert bad(tab) == [(1, "", "is not JSON: Invalid control character at column 8")]
 
 
 def test_arrays_larger_than_a_piece_and_rows_across_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,13 +56,13 @@ def test_arrays_larger_than_a_piece_and_rows_across_pieces(tmp_path: Path, monke
     text = (
         "\ufeff[\n" + ",\n".join(json.dumps(value, ensure_ascii=n % 2 == 0) for n, value in enumerate(values)) + "\n]\n"
     )
-    assert good(write(tmp_path, text)) == [(n + 2, value) for n, value in enumerate(values)]
+    assert good(write(tmp_path, "d.jsonl", text)) == [(n + 2, value) for n, value in enumerate(values)]
 
 
 def test_an_empty_array_and_an_empty_file_have_no_rows(tmp_path: Path) -> None:
-    assert good(write(tmp_path, "[ ]")) == []
-    assert good(write(tmp_path, "")) == []
-    assert good(write(tmp_path, "\n \n")) == []
+    assert good(write(tmp_path, "d.jsonl", "[ ]")) == []
+    assert good(write(tmp_path, "d.jsonl", "")) == []
+    assert good(write(tmp_path, "d.jsonl", "\n \n")) == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +101,7 @@ def test_an_empty_array_and_an_empty_file_have_no_rows(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_broken_names_its_line(tmp_path: Path, content: bytes, line: int, reason: str) -> None:
-    path = write(tmp_path, content)
+    path = write(tmp_path, "d.jsonl", content)
     bad = [one for one in read_rows(path) if isinstance(one, Bad)]
     assert len(bad) == 1
     assert (bad[0].file, bad[0].line) == (str(path), line)
@@ -120,7 +109,7 @@ def test_what_is_broken_names_its_line(tmp_path: Path, content: bytes, line: int
 
 
 def test_a_broken_line_costs_that_line_only(tmp_path: Path) -> None:
-    path = write(tmp_path, '{"a": 1}\nbroken\n{"a": 3}\n')
+    path = write(tmp_path, "d.jsonl", '{"a": 1}\nbroken\n{"a": 3}\n')
     assert [type(one) for one in read_rows(path)] == [Row, Bad, Row]
 
 
@@ -142,7 +131,7 @@ def test_giant_rows_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_progress_tells_where_the_reading_is(tmp_path: Path) -> None:
-    path = write(tmp_path, '{"a": 1}\n' * 10)
+    path = write(tmp_path, "d.jsonl", '{"a": 1}\n' * 10)
     told: list[int] = []
     list(read_rows(path, told.append))
     assert told == sorted(told)
@@ -154,7 +143,7 @@ def test_any_bytes_are_rows_or_reasons(content: bytes) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        for one in read_rows(write(Path(folder), content)):
+        for one in read_rows(write(Path(folder), "d.jsonl", content)):
             assert isinstance(one, Row) or one.reason
 
 
@@ -169,5 +158,5 @@ def test_what_json_writes_is_read_back(values: list[Any], indent: int | None) ->
 
     values = [value for value in values if "\0" not in json.dumps(value).replace("\\u0000", "\0")]
     with tempfile.TemporaryDirectory() as folder:
-        path = write(Path(folder), json.dumps(values, indent=indent, ensure_ascii=False))
+        path = write(Path(folder), "d.jsonl", json.dumps(values, indent=indent, ensure_ascii=False))
         assert [value for _, value in good(path)] == values
