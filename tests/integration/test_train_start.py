@@ -93,7 +93,7 @@ def test_bad_words(run_cli: Cli, home: Path, words: tuple[str, ...], exit_code: 
         (f'{GOOD}\n{{"messages": [{{"role": "user"}}]}}\n', 2, "messages[0].content", "missing"),
         ('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n', 2, "output", ""),
         ('{"instruction": "a", "output": "b"}\n{"instruction": \n', 2, "", ""),
-        ("", 0, "", "empty"),
+        ("", 0, "", "has no rows"),
     ],
 )  # fmt: skip
 def test_bad_rows(run_cli: Cli, home: Path, tmp_path: Path, content: str, line: int, field: str, word: str) -> None:
