@@ -74,10 +74,9 @@ class JournalWriter:
         due = sync or now - self._synced >= _SYNC_EVERY
         if due and not self._still_there():
             self._begin_anew(now)
-        if self._backlog:
-            self._drain(now, force=sync)
+        waits = self._refused_since is not None and not self._drain(now, force=sync)
         record: Record = {"v": VERSION, "seq": self.seq + 1, "t": time.time(), "mono": now, "type": type, **fields}
-        if self._backlog or not self._write(record):
+        if waits or not self._write(record):
             self._keep(record)
         if self._dirty and due:
             self.sync()
@@ -86,8 +85,7 @@ class JournalWriter:
     def settle(self) -> None:
         """Call when idle: syncs what is older than a second and retries what the disk refused."""
         now = time.monotonic()
-        if self._backlog:
-            self._drain(now)
+        self._drain(now)
         if self._dirty and now - self._synced >= _SYNC_EVERY:
             self.sync()
 
@@ -105,17 +103,14 @@ class JournalWriter:
     def close(self, timeout: float = 0.0) -> bool:
         """Sync and close; waits up to `timeout` seconds for a full disk. False when records had to be given up."""
         deadline = time.monotonic() + timeout
-        while self._backlog:
-            self._drain(time.monotonic(), force=True)
-            if not self._backlog or time.monotonic() >= deadline:
-                break
+        while not (whole := self._drain(time.monotonic(), force=True)) and time.monotonic() < deadline:
             time.sleep(_RETRY_EVERY)
         self.sync()
         os.close(self._fd)
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
-        return not self._backlog
+        return whole
 
     def _still_there(self) -> bool:
         try:
@@ -143,6 +138,7 @@ class JournalWriter:
     def _write(self, record: Record) -> bool:
         line = encode(record)
         if self._torn and not self._heal():
+            self._refuse(0)
             return False
         try:
             written = os.write(self._fd, line)
@@ -194,32 +190,38 @@ class JournalWriter:
         return not self._torn
 
     def _keep(self, record: Record) -> None:
-        if not self._backlog:
-            said = "the disk refused the journal for a while"
-            stamp = {key: record[key] for key in ("v", "seq", "t", "mono")}
-            self._backlog.append({**stamp, "type": "warning", "what": "disk_full", "message": said})
         self._backlog.append(record)
         record["seq"] = self.seq + len(self._backlog)
         if len(self._backlog) > _BACKLOG:
             for index, waiting in enumerate(self._backlog):
-                if index and waiting["type"] not in _LIFECYCLE:
+                if waiting["type"] not in _LIFECYCLE:
                     del self._backlog[index]
                     self.lost += 1
                     break
 
-    def _drain(self, now: float, force: bool = False) -> None:
+    def _drain(self, now: float, force: bool = False) -> bool:
+        """Write what waits and then, once all of it is there, how long that took and how much was given up.
+
+        False while the disk refuses.
+        """
+        if self._refused_since is None:
+            return True
         if now < self._next_try and not force:
-            return
+            return False
         while self._backlog:
             # Numbered when written, so that what was given up leaves no gap.
             oldest = self._backlog[0]
             oldest["seq"] = self.seq + 1
-            if oldest.get("what") == "disk_full" and self._refused_since is not None:
-                oldest.update(seconds=round(now - self._refused_since, 3), lost=self.lost)
             if not self._write(oldest):
-                return
+                return False
             self._backlog.popleft()
+        since = self._refused_since
+        told: Record = {"v": VERSION, "seq": self.seq + 1, "t": time.time(), "mono": now, "type": "warning"}
+        told |= {"what": "disk_full", "message": "the disk refused the journal for a while"}
+        if not self._write(told | {"seconds": round(now - since, 3), "lost": self.lost}):
+            return False
         self._refused_since = None
+        return True
 
 
 def _open(path: Path) -> int:
