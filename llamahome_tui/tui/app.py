@@ -27,6 +27,7 @@ from llamahome_tui.text import clean
 from llamahome_tui.tui import theme as themes
 from llamahome_tui.tui.base import BaseScreen
 from llamahome_tui.tui.keys import bindings
+from llamahome_tui.tui.painting import settle
 from llamahome_tui.tui.widgets.bars import Tab
 
 if TYPE_CHECKING:
@@ -320,8 +321,7 @@ def _mistake(row: Mapping[str, Any]) -> str:
 def run(screen: str, run_id: str, theme: str, context: Context, problems: Sequence[Mapping[str, Any]] = ()) -> int:
     """Open the application and give its exit status once the terminal is as it was."""
     ascii_only = _ascii(context)
-    if sys.__stderr__ is None or not sys.__stderr__.isatty():
-        sys.__stderr__ = sys.__stdout__  # type: ignore[misc]  # Textual paints there; `2>file` must not blind it
+    settle(context.environ)
     app = LlamaHomeApp(
         context, screen=screen or "training", run=run_id, theme=theme, problems=problems, ascii_only=ascii_only
     )

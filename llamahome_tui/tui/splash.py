@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 
 _LLAMA = (
     "   ▄  ▄      ",
@@ -23,9 +24,15 @@ _NAME = "L l a m a H o m e"
 _ASCII = ("LlamaHome",)
 
 
-def plain(environ: dict[str, str] | os._Environ[str], encoding: str | None) -> bool:
+def plain(environ: Mapping[str, str], encoding: str | None) -> bool:
     """Whether only ASCII may be drawn: a dumb terminal, or a locale that is not UTF-8."""
-    return environ.get("TERM", "") in ("", "dumb") or (encoding or "").lower().replace("-", "") != "utf8"
+    poor = environ.get("TERM", "") in ("", "dumb") or c_locale(environ)
+    return poor or (encoding or "").lower().replace("-", "") != "utf8"
+
+
+def c_locale(environ: Mapping[str, str]) -> bool:
+    """Whether the user says by hand that there is no UTF-8; Python calls it UTF-8 all the same."""
+    return environ.get("LC_ALL", "") in ("C", "POSIX")
 
 
 def frame(columns: int, rows: int, ascii_only: bool, colour: bool) -> str:

@@ -183,8 +183,13 @@ def test_f37_resized_to_nothing_and_back(terminal: type[Terminal], ticker: str) 
 
 @pytest.mark.parametrize(
     "surroundings",
-    [{"TERM": "dumb"}, {"NO_COLOR": "1"}, {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
-    ids=["dumb", "no-color", "no-utf8"],
+    [
+        {"TERM": "dumb"},
+        {"NO_COLOR": "1"},
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["dumb", "no-color", "locale-c", "no-utf8"],
 )
 def test_f37_poor_terminals_are_readable(ticker: str, home: Path, surroundings: dict[str, str]) -> None:
     environ = {**clean_environ(home), "TERM": "xterm", **surroundings}

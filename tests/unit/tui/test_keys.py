@@ -67,4 +67,5 @@ def test_the_splash_stays_in_the_terminal(size: tuple[int, int]) -> None:
 def test_ascii_where_it_must_be() -> None:
     assert plain({"TERM": "dumb"}, "utf-8")
     assert plain({"TERM": "xterm"}, "ascii")
+    assert plain({"TERM": "xterm", "LC_ALL": "C"}, "utf-8")
     assert not plain({"TERM": "xterm"}, "UTF-8")
