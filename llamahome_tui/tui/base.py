@@ -96,6 +96,11 @@ class BaseScreen(Screen[None]):
     def tick(self, now: float) -> None:
         """Four times a second while shown: paint the latest state. `now` is unix time."""
 
+    def on_unmount(self) -> None:
+        """Textual: gone, with its reads."""
+        for poll in self.polls():
+            poll.close()
+
     def on_screen_resume(self) -> None:
         """Textual: shown. Reading begins after the frame is painted: threads would only hold it up."""
         self.call_after_refresh(self._wake_if_shown)

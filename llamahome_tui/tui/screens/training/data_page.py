@@ -95,9 +95,7 @@ class DataPage(BaseScreen):
         return Pool(Encoding(subject.model_dir, subject.spec.data), 1)
 
     def on_unmount(self) -> None:
-        """End the threads and the child process."""
-        self.reading.close()
-        self.looking.close()
+        """End the child process and what is being counted."""
         self.looker.close()
         self.stats.forget()
         self.bad.forget()

@@ -83,10 +83,6 @@ class RunPage(BaseScreen):
             self._zoom(self._first_zoom)
         self.query_one("#log" if self._first_zoom == "log" else "#events").focus()
 
-    def on_unmount(self) -> None:
-        """End the reading thread."""
-        self.poll.close()
-
     def polls(self) -> tuple[Poll[Any], ...]:
         """The run's files."""
         return (self.poll,)
