@@ -137,6 +137,15 @@ def put_on(base: Any, config: Any, *, empty: bool = False) -> Any:
             code="lora.refused",
             hint="try it with all linear layers: llamahome --batch train start SPEC --set lora.targets=all-linear",
         ) from problem
+    except RuntimeError as problem:
+        if "require gradients" not in str(problem):
+            raise
+        raise SpecError(
+            "lora.train_also: what the model's files hold quantised cannot be trained in full; adapt it (lora.targets)",
+            code="model.quantised",
+            hint="llamahome --batch train start SPEC --set lora.train_also=[]",
+            data={"errors": [{"key": "lora.train_also", "reason": "is quantised in the model's files"}]},
+        ) from problem
     return in_full_precision(model)
 
 

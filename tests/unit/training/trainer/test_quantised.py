@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("bitsandbytes")
 
+from llamahome_tui.errors import SpecError  # noqa: E402
 from llamahome_tui.training.spec import Spec  # noqa: E402
 from llamahome_tui.training.trainer import model, quantised  # noqa: E402
 from llamahome_tui.training.trainer.counts import by_kind  # noqa: E402
@@ -107,6 +108,26 @@ def test_what_is_trained_in_full_is_not_quantised(folder: Path) -> None:
     whole = {n: p for n, p in trainee.model.named_parameters() if p.requires_grad and ".lora_" not in n}
     assert len(whole) == 3 and all(p.dtype is torch.float32 for p in whole.values())
     assert trainee.base.model.layers[0].self_attn.k_proj.weight.dtype is torch.uint8
+
+
+def test_a_base_that_is_quantised_in_its_files(folder: Path, tmp_path: Path) -> None:
+    """It computes what the same base computes that was quantised when it was loaded."""
+    import shutil
+
+    wanted = loss_of(load(folder, "nf4")).item()
+    bare = model._load_base(  # without an adapter, to be saved
+        Source(folder, ""), torch.float32, "auto", CPU, quantised.settings("nf4", torch.float32, (), None)
+    )
+    packed = tmp_path / "packed"
+    shutil.copytree(folder, packed)
+    bare.save_pretrained(packed)
+    trainee = load(packed, "none")
+    assert loss_of(trainee).item() == pytest.approx(wanted, rel=1e-6)
+    loss_of(trainee).backward()
+    assert trainee.parameters == load(folder, "none").parameters
+    with pytest.raises(SpecError, match=r"lora\.train_also.*quantised") as error:
+        load(packed, "none", lora={"r": 4, "targets": ["q_proj"], "train_also": ["v_proj"]})
+    assert error.value.exit == 3
 
 
 def test_a_model_that_is_hardly_quantised_is_said_to_be_so(tmp_path: Path) -> None:
