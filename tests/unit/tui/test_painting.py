@@ -20,9 +20,7 @@ def terminal() -> Iterator[tuple[int, int]]:
     os.close(ours)
 
 
-def painted(
-    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int], encoding: str, environ: dict[str, str]
-) -> bytes:
+def painted(monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int], environ: dict[str, str]) -> bytes:
     """What reaches the terminal of a line with wide, narrow and impossible characters."""
     ours, theirs = terminal
     with io.TextIOWrapper(io.FileIO(theirs, "w"), encoding="utf-8") as stream:
