@@ -61,12 +61,13 @@ def _on_terminal(argv: list[str], environ: dict[str, str]) -> Iterator[tuple[int
         os.close(terminal)
 
 
-def _read_for(terminal: int, seconds: float) -> bytes:
-    seen, until = b"", time.monotonic() + seconds
+def _read_for(terminals: list[int], seconds: float) -> list[bytes]:
+    """What comes to each of the terminals within some time."""
+    seen, until = dict.fromkeys(terminals, b""), time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        if select.select([terminal], [], [], left)[0]:
-            seen += os.read(terminal, 1 << 16)
-    return seen
+        for terminal in select.select(terminals, [], [], left)[0]:
+            seen[terminal] += os.read(terminal, 1 << 16)
+    return list(seen.values())
 
 
 def _cpu_s(pid: int) -> float:
@@ -74,19 +75,12 @@ def _cpu_s(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
-def _watch(argv: list[str], environ: dict[str, str], mark: bytes) -> tuple[float, float]:
-    """Bytes a second to the terminal and share of one core, once it has settled."""
-    with _on_terminal(argv, environ) as (pid, terminal):
-        painted = b""
-        until = time.monotonic() + 40
-        while mark not in painted and time.monotonic() < until:
-            painted += _read_for(terminal, 0.5)
-        assert mark in painted, painted[-2000:]
-        _read_for(terminal, SETTLE_S)
-        before, began = _cpu_s(pid), time.monotonic()
-        written = len(_read_for(terminal, WATCH_S))
-        took = time.monotonic() - began
-        return written / took, (_cpu_s(pid) - before) / took
+def _painted(terminal: int, mark: bytes) -> None:
+    """Wait until something stands on the terminal."""
+    painted, until = b"", time.monotonic() + 40
+    while mark not in painted and time.monotonic() < until:
+        painted += _read_for([terminal], 0.5)[0]
+    assert mark in painted, painted[-2000:]
 
 
 @pytest.mark.performance
@@ -99,15 +93,21 @@ def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     environ["NVMLSIM_PID"] = str(os.getpid())
     shares: dict[str, list[float]] = {"ours": [], "peer": []}
     rates: dict[str, list[float]] = {"ours": [], "peer": []}
-    sides = {
-        "ours": ([sys.executable, "-m", "llamahome_tui", "training"], b"/80G"),
-        "peer": ([sys.executable, "-c", PEER], b"GPU 7"),
-    }
-    for _ in range(2):
-        for side, (argv, mark) in sides.items():
-            rate, share = _watch(argv, environ, mark)
-            rates[side].append(rate)
-            shares[side].append(share)
+    with (
+        _on_terminal([sys.executable, "-m", "llamahome_tui", "training"], environ) as ours,
+        _on_terminal([sys.executable, "-c", PEER], environ) as peers,
+    ):
+        _painted(ours[1], b"/80G")
+        _painted(peers[1], b"GPU 7")
+        terminals = [ours[1], peers[1]]
+        _read_for(terminals, SETTLE_S)
+        for _ in range(2):
+            before, began = (_cpu_s(ours[0]), _cpu_s(peers[0])), time.monotonic()
+            written = _read_for(terminals, WATCH_S)
+            took = time.monotonic() - began
+            for side, (pid, _), seen, used in zip(shares, (ours, peers), written, before, strict=True):
+                rates[side].append(len(seen) / took)
+                shares[side].append((_cpu_s(pid) - used) / took)
     bytes_s, peer_bytes_s = min(rates["ours"]), min(rates["peer"])
     share, peer = min(shares["ours"]), min(shares["peer"])
     with capsys.disabled():
