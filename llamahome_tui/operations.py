@@ -254,7 +254,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "control",
         "ask a live run for something",
         "jobs.commands.changing:ask",
-        (_RUN, _positional("request", "save | eval | sample | pause | continue | lr=X", metavar="REQUEST")),
+        (_RUN, _positional("request", "save | eval | sample | pause | continue | lr=X | stop", metavar="REQUEST")),
         changes=True,
     ),
     Operation(

@@ -63,7 +63,7 @@ TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
     "metrics": ({"step": COUNT}, "step"),
     "sample": ({"step": COUNT, "prompt": TEXT, "text": TEXT}, ""),
     "checkpoint": ({"step": COUNT, "path": TEXT, "bytes": COUNT, "best": BEST}, "best"),
-    "control": (_ANSWER, "reason"),
+    "control": ({**_ANSWER, "step": or_null(COUNT)}, "reason step"),
     "warning": ({}, ""),
     "degrade": ({"what": TEXT, "why": TEXT}, ""),
     "artifact": ({"kind": TEXT, "path": TEXT, "bytes": COUNT, "sha256": TEXT}, "bytes sha256"),

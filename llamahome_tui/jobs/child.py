@@ -39,6 +39,7 @@ class Child:
         self._inbox = control.Inbox(run)
         self._answered = control.answered(run)
         self._ended = False
+        self.step: int | None = None  # so many steps are done; answers carry it
 
     @classmethod
     def enter(cls, run_dir: Path) -> Child:
@@ -99,15 +100,19 @@ class Child:
     def requests(self) -> list[Request]:
         """What is asked and neither answered nor about leaving (save, eval, sample, lr), oldest first; answer each.
 
-        Of equal requests the first is given and the others are answered `superseded`; what may not be obeyed is
-        answered `refused`. Costs one stat while nothing changes.
+        Of equal requests the first is given and the others are answered `superseded`, of several learning rates the
+        newest; what may not be obeyed is answered `refused`. Costs one stat while nothing changes.
         """
         given: list[Request] = []
-        for request in self._pending():
+        asked = self._pending()
+        rates = [r for r in asked if r.op == "lr" and not r.fault and control.rate_of(r.value) is not None]
+        for request in asked:
             if request.fault:
                 self.answer(request, "refused", request.fault)
             elif request.op in _LEAVING:
                 continue
+            elif request in rates[:-1]:
+                self.answer(request, "superseded", "another rate was asked for just after")
             elif any(request.same(other) for other in given):
                 self.answer(request, "superseded", "the same was asked just before")
             else:
@@ -115,11 +120,10 @@ class Child:
         return given
 
     def answer(self, request: Request, outcome: str, reason: str = "") -> None:
-        """Answer a request: `applied`, `superseded` or `refused`."""
+        """Answer a request: `applied`, `superseded` or `refused`, after the step that is done."""
         self._answered.add(request.id)
-        self.emit(
-            "control", sync=True, request=request.id, op=request.op, value=request.value, outcome=outcome, reason=reason
-        )
+        about = {"request": request.id, "op": request.op, "value": request.value}
+        self.emit("control", sync=True, **about, outcome=outcome, reason=reason, step=self.step)
 
     def fail(self, code: str, message: str, **fields: Any) -> int:
         """Journal an `error` (fields: exception, hint, step, retry) and the end `failed`; gives the exit status.

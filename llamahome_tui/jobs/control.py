@@ -15,6 +15,7 @@ from llamahome_tui.jobs.journal import JournalReader, tail, tail_offset
 from llamahome_tui.jobs.store import Run, sync_folder
 
 OPS: Final = frozenset({"stop", "pause", "resume", "save", "eval", "sample", "lr"})
+LARGEST_RATE: Final = 10.0  # learning rates from here on are a slip of the hand
 _NAME: Final = re.compile(r"(\d{13,15})-[0-9a-f]{32}\.json")
 _LARGEST: Final = 64 << 10  # bytes of a request file
 _SETTLED: Final = 0.1  # seconds after which a folder's modification time can be trusted to have moved on a change
@@ -156,6 +157,15 @@ def resume_in(found: Iterable[Request]) -> Request | None:
         if not request.fault and request.op in ("stop", "resume"):
             newest = request
     return newest if newest is not None and newest.op == "resume" else None
+
+
+def rate_of(value: Any) -> float | None:
+    """The learning rate that a request names, None for what is none."""
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        return None
+    return rate if 0 < rate < LARGEST_RATE else None
 
 
 def _names(folder: Path) -> list[str]:

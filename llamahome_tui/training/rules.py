@@ -82,8 +82,6 @@ def _without_effect(values: Mapping[str, Any], given: frozenset[str]) -> Iterato
                 yield key, "has no effect with lora.enabled = false"
     if not values["samples.prompts"] and values["samples.every_steps"]:
         yield "samples.every_steps", "has no effect without samples.prompts"
-    if values["samples.prompts"] and not values["samples.every_steps"]:
-        yield "samples.prompts", "has no effect with samples.every_steps = 0"
 
 
 def _evaluation(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -151,7 +151,7 @@ class Evaluation:
 @dataclass(frozen=True, slots=True)
 class Samples:
     prompts: tuple[str, ...] = option((), "prompts answered while training", "texts")
-    every_steps: int = option(0, "steps between samples; 0: none", "int", minimum=0)
+    every_steps: int = option(0, "steps between samples; 0: only at the start and at the end", "int", minimum=0)
     max_new_tokens: int = option(128, "at most so many tokens for each", "int", minimum=1, maximum=1 << 17)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from llamahome_tui.jobs import control
+from llamahome_tui.jobs import control, replay
 from llamahome_tui.jobs.journal import read
+from llamahome_tui.jobs.store import RunStore
 from tests.forge import Forge
 from tests.integration.trainer_runs import (
     Bench,
@@ -72,7 +74,7 @@ def test_a_run_from_start_to_adapter(bench: Bench) -> None:
     evaluated = [e for e in of(events, "metrics") if "eval_loss" in e]
     assert [e["step"] for e in evaluated] == [0, *range(4, 41, 4)]
     assert all(0 <= e["eval_exact"] <= 1 for e in evaluated)
-    assert [(e["step"], e["prompt"]) for e in of(events, "sample")] == [(20, "say ab"), (40, "say ab")]
+    assert [(e["step"], e["prompt"]) for e in of(events, "sample")] == [(s, "say ab") for s in (0, 20, 40)]
     artifact = of(events, "artifact")[0]
     assert artifact["kind"] == "adapter" and artifact["path"] == "artifacts/adapter" and len(artifact["sha256"]) == 64
     assert end["reason"] == "completed" and end["totals"]["steps"] == 40
@@ -285,6 +287,67 @@ def test_requests_are_obeyed_between_steps_and_answered(bench: Bench) -> None:
     resumed.kill()
     resumed.wait()
     assert [e["lr"] for e in read(run.events_path) if e["type"] == "metrics" and "lr" in e][-1] == 0.005
+
+
+# Three requests are there before the seventh step is taken, and after the ninth the trainer dies.
+ASKED_AT_SIX = """
+import os, time
+from llamahome_tui.training.trainer.loop import Loop
+step = Loop._step
+def held(self):
+    while self.counters.step == 5 and len(list(self.child.run.control_dir.glob("*.json"))) < 3:
+        time.sleep(0.002)
+    if self.counters.step == 9:
+        os.kill(os.getpid(), 9)
+    step(self)
+Loop._step = held
+"""
+
+
+def test_a_journal_replays_to_the_same_run_and_so_does_a_resume(bench: Bench) -> None:
+    wanted = {"lora": {"dropout": 0.1}, "checkpoint": {"every_steps": 3, "keep": 9}}
+    run = bench.run("asked-live", **wanted)
+    trainer = bench.train(run, before=ASKED_AT_SIX)
+    for op, value in (("lr", 0.003), ("eval", None), ("save", None)):
+        control.drop(run, op, value)
+    assert trainer.wait() == -9
+    told = [(e["step"], e["op"], e["outcome"]) for e in of(list(read(run.events_path)), "control")]
+    assert told == [(6, "lr", "applied"), (6, "eval", "applied"), (6, "save", "applied")]
+    for lost in ("step-6", "step-9"):  # what the checkpoints kept of the requests is gone; the journal has them
+        shutil.rmtree(run.checkpoints_dir / lost)
+    events = bench.finish(run)
+    assert of(events, "start")[-1] | {"from_step": 3, "exact": True} == of(events, "start")[-1]
+    again = [(e["step"], e["op"], e["outcome"]) for e in of(events, "control")[3:]]
+    assert again == told
+    rates = {e["step"]: e["lr"] for e in of(events, "metrics") if "lr" in e}
+    assert rates[7] < rates[6] / 2
+
+    job = {"name": "replayed", "kind": "train", "spec": bench.spec(**wanted), "replay": replay.as_job(run)}
+    replayed = RunStore(bench.places).create(job)
+    events = bench.finish(replayed)
+    assert [(e["step"], e["op"], e["outcome"]) for e in of(events, "control")] == told
+    assert (losses(replayed), adapter(replayed)) == (losses(run), adapter(run))
+    assert eval_losses(replayed) == eval_losses(run) and 6 in eval_losses(replayed)
+    assert replay.as_job(replayed) == replay.as_job(run)
+
+
+def test_of_two_rates_at_once_the_newer_counts(bench: Bench) -> None:
+    run = bench.run("two-rates", training={"max_steps": 2, "scheduler": "constant", "warmup": 0})
+    for rate in (0.001, 0.002, 0.001):
+        control.drop(run, "lr", rate)
+    events = bench.finish(run)
+    told = [(e["value"], e["outcome"], e["step"]) for e in of(events, "control")]
+    assert told == [(0.001, "superseded", 0), (0.002, "superseded", 0), (0.001, "applied", 0)]
+    assert {e["lr"] for e in of(events, "metrics") if "lr" in e} == {0.001}
+
+
+def test_samples_are_written_before_the_first_step_and_after_the_last(bench: Bench) -> None:
+    prompts = ["Reverse: abc", "Say: b"]
+    run = bench.run("samples", training={"max_steps": 5}, samples={"prompts": prompts, "max_new_tokens": 4})
+    control.drop(run, "sample")  # this step has them already
+    events = bench.finish(run)
+    assert [(e["step"], e["prompt"]) for e in of(events, "sample")] == [(s, p) for s in (0, 5) for p in prompts]
+    assert [e["outcome"] for e in of(events, "control")] == ["applied"]
 
 
 def test_changed_data_or_settings_make_a_resume_inexact_with_the_reason(bench: Bench, tmp_path: Path) -> None:

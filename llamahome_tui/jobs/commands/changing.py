@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 _ANSWER_S: Final = 10.0  # how long `runs control` waits for an answer before it says "pending"
 _SLACK_S: Final = 30.0  # beyond the grace, until a stop counts as stuck
 _TAGS: Final = 32
+_WORDS: Final = ("save", "eval", "sample", "pause", "continue", "stop")
+_MEANS: Final = {
+    "save": "there is nothing to save",
+    "eval": "there is nothing to evaluate",
+    "sample": "there is nothing to write with",
+    "pause": "there is nothing to pause",
+    "lr": "its schedule starts with its spec",
+}
 
 
 def stop(context: Context, id: str, now: bool = False) -> Iterator[Outcome]:
@@ -122,28 +130,36 @@ def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, An
 
 
 def ask(context: Context, id: str, request: str) -> Iterator[Outcome]:
-    """`runs control`: leave a request and give the answer; without one after ten seconds the outcome is `pending`."""
+    """`runs control`: leave a request and give the answer; without one after ten seconds the outcome is `pending`.
+
+    `continue` and `stop` are answered by what they bring about. Raises SpecError for a rate that is none, UsageError
+    for what the run can't do as it stands or refuses, BusyError for a run of another machine.
+    """
     run = RunStore(context.places).resolve(id)
     op, value = _request(request)
+    if op == "stop":
+        yield from stop(context, id)
+        return
     derived = _mine(run)
     if op == "continue":
         if derived.status is not Status.PAUSED:
-            raise _not_live(run, derived, "continue is for a paused run")
+            raise _not_live(run, derived, "continue is for a paused run", _instead(run, derived))
         yield from go_on(context, run, {}, detach=True)
         return
     if derived.status.ended:
-        raise _not_live(run, derived, f"{op} is for a live run")
+        raise _not_live(run, derived, f"{op} is for a live run", _instead(run, derived))
     if run.job.get("kind") == "exec":
         raise UsageError(
             f"{run.id} is a wrapped command: it takes no {op}",
             code="control.refused",
             hint=f"stop it: llamahome --batch runs stop {run.id}",
         )
-    if op == "pause" and derived.status is Status.QUEUED:
+    if derived.status is Status.QUEUED:
+        move_it = f"let others go first: llamahome --batch runs move {run.id} 2"
         raise UsageError(
-            f"{run.id} has not begun: there is nothing to pause",
+            f"{run.id} is queued: it has not begun, and {_MEANS[op]}",
             code="control.refused",
-            hint=f"let others go first: llamahome --batch runs move {run.id} 2",
+            hint=move_it if op == "pause" else f"follow it until it has: llamahome --batch runs watch {run.id}",
         )
     name = _drop(run, op, value)
     if op == "pause":
@@ -277,29 +293,40 @@ def _answer_to(run: Run, request_id: str, op: str) -> dict[str, Any] | None:
 def _request(text: str) -> tuple[str, Any]:
     op, equals, number = text.partition("=")
     if op == "lr" and equals:
-        try:
-            rate = float(number)
-        except ValueError:
-            rate = 0.0
-        if 0.0 < rate < float("inf"):
+        rate = control.rate_of(number)
+        if rate is not None:
             return "lr", rate
-        raise UsageError(f"{number!r} is no learning rate", hint="as in: llamahome --batch runs control latest lr=1e-4")
-    if text in ("save", "eval", "sample", "pause", "continue"):
+        reason = f"{number[:32]!r} is no learning rate: a number over 0 and under {control.LARGEST_RATE:g}"
+        raise SpecError(
+            f"lr: {reason}",
+            code="control.bad_value",
+            hint="as in: llamahome --batch runs control latest lr=1e-4",
+            data={"errors": [{"key": "lr", "reason": reason}]},
+        )
+    if text in _WORDS:
         return text, None
     raise UsageError(
-        f"{text!r} is nothing a run can be asked: save, eval, sample, pause, continue, lr=X",
+        f"{text[:64]!r} is nothing a run can be asked: {', '.join(_WORDS)}, lr=X",
         hint="as in: llamahome --batch runs control latest save",
-        data={"candidates": ["save", "eval", "sample", "pause", "continue", "lr="]},
+        data={"candidates": [*_WORDS, "lr="]},
     )
 
 
-def _not_live(run: Run, derived: Derived, why: str) -> LlamaHomeError:
+def _not_live(run: Run, derived: Derived, why: str, hint: str) -> LlamaHomeError:
     return UsageError(
-        f"{run.id} is {derived.status.value}: {why}",
-        code="run.not_live",
-        hint=f"see: llamahome --batch runs show {run.id}",
-        data=ending(run, derived),
+        f"{run.id} is {derived.status.value}: {why}", code="run.not_live", hint=hint, data=ending(run, derived)
     )
+
+
+def _instead(run: Run, derived: Derived) -> str:
+    """What can be done with a run in this state."""
+    if not derived.status.ended:
+        return f"follow it: llamahome --batch runs watch {run.id}"
+    if derived.status is Status.COMPLETED:
+        return f"see: llamahome --batch runs show {run.id}"
+    if derived.status is Status.PAUSED:
+        return f"let it go on first: llamahome --batch runs control {run.id} continue"
+    return f"let it go on first: llamahome --batch runs resume {run.id}"
 
 
 def _not_writable(run: Run, error: OSError) -> ResourceError:

@@ -62,6 +62,7 @@ class Counters:
     skipped_steps: int = 0
     not_finite_in_a_row: int = 0
     evaluated_at: int = -1
+    sampled_at: int = -1
     evaluations_without_gain: int = 0
     elapsed_s: float = 0.0
     loss_first: float | None = None

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.errors import ResourceError, TrainingError
 from llamahome_tui.jobs.child import Child
-from llamahome_tui.jobs.control import Request
+from llamahome_tui.jobs.control import Request, rate_of
 from llamahome_tui.jobs.recovery import newest_complete_checkpoint
+from llamahome_tui.jobs.replay import Script
 from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order
 from llamahome_tui.training.trainer import checkpoint, evaluate, memory
@@ -53,8 +54,10 @@ class Loop:
         counters: Counters,
         total: int,
         notes: Callable[[Counters], dict[str, Any]],
+        script: Script,
     ) -> None:
         self.child = child
+        self.child.step = counters.step
         self.spec = spec
         self.counters = counters
         self._stepper = stepper
@@ -63,6 +66,7 @@ class Loop:
         self._held = held
         self._total = total
         self._notes = notes
+        self._script = script
         self._warmup = auto.warmup_steps(spec.training.warmup, total)
         self._evaluate_every = auto.evaluation_every(spec.evaluation.every_steps, total)
         self._higher = auto.higher_is_better(spec.evaluation.metric, spec.evaluation.higher_is_better)
@@ -113,6 +117,7 @@ class Loop:
             raise self._too_large(found) from found
         counters.micro = self._stepper.micro
         counters.step += 1
+        self.child.step = counters.step
         counters.tokens += taken.tokens
         if taken.sound:
             counters.not_finite_in_a_row = 0
@@ -164,11 +169,12 @@ class Loop:
         """All that may happen between two steps; gives a reason to end, or an empty text."""
         try:
             self._evaluate_if_due()
+            self._write_samples_if_due()
         except Interrupted:
             pass
         if self._save_is_due():
             self._save()
-        for request in self.child.requests():
+        for request in (*self._script.due(self.counters.step), *self.child.requests()):
             self._obey(request)
         if self._best_unsaved:  # an evaluation that was asked for may find the best too
             self._save()
@@ -214,9 +220,6 @@ class Loop:
 
     def _evaluate_if_due(self) -> None:
         step = self.counters.step
-        every = self.spec.samples.every_steps
-        if every and self._held.prompts and step and step % every == 0 and self.counters.evaluated_at < step:
-            self._write_samples()
         due = auto.evaluates_at(step, self._evaluate_every, self._total)
         if due and self._held.rows and self.counters.evaluated_at < step:
             self._evaluate()
@@ -260,10 +263,23 @@ class Loop:
         if 0 < patience <= counters.evaluations_without_gain:
             counters.early_stopped = True
 
+    def _write_samples_if_due(self) -> None:
+        """Before the first step, every so many, and after the last: what the run has changed shows in the first and
+        the last of them."""
+        step, every = self.counters.step, self.spec.samples.every_steps
+        last = step == self._total or self.counters.early_stopped
+        if step == 0 or last or (every > 0 and step % every == 0):
+            self._write_samples()
+
     def _write_samples(self) -> None:
+        """Once for a step: the same weights write the same again."""
+        counters = self.counters
+        if counters.sampled_at == counters.step:
+            return
         for text, ids in self._held.prompts:
             written = self._held.writer.write([ids], self.spec.samples.max_new_tokens, self._poll)
-            self.child.emit("sample", step=self.counters.step, prompt=text, text=written[0])
+            self.child.emit("sample", step=counters.step, prompt=text, text=written[0])
+        counters.sampled_at = counters.step
 
     def _poll(self) -> None:
         """Between the batches of an evaluation: leave when asked to, and show that it goes on."""
@@ -307,11 +323,8 @@ class Loop:
             self.child.answer(request, "applied")
 
     def _set_rate(self, request: Request) -> None:
-        try:
-            rate = float(request.value)
-        except (TypeError, ValueError):
-            rate = math.nan
-        if not 0 < rate < 10:
+        rate = rate_of(request.value)
+        if rate is None:
             self.child.answer(request, "refused", f"{request.value!r} is no learning rate")
             return
         before, self.counters.peak_rate = self.counters.peak_rate, rate

@@ -18,6 +18,7 @@ from llamahome_tui.config.places import Places
 from llamahome_tui.data.prepare import Prepared, prepare
 from llamahome_tui.data.template import ChatTemplate, RenderError
 from llamahome_tui.errors import DataError, ResourceError, SpecError
+from llamahome_tui.jobs import replay
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.journal import tail
 from llamahome_tui.jobs.recovery import sha256_of
@@ -146,7 +147,8 @@ def train(child: Child, places: Places) -> int:
         batching_reason=counters.batching_reason,
         parameters=counts.as_fields(counts.by_kind(trainee.model)),
     )
-    loop = Loop(child, spec, stepper, order, held, counters, total, notes)
+    script = replay.script(child.run, child.job, counters.step, new_rate=has_new_rate(resumed, spec))
+    loop = Loop(child, spec, stepper, order, held, counters, total, notes, script)
     reason = loop.run()
 
     if reason == "completed":
@@ -262,6 +264,12 @@ def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, longes
     if "evaluation.patience" in changed:
         counters.early_stopped, counters.evaluations_without_gain = False, 0
     return counters
+
+
+def has_new_rate(resumed: Checkpoint | None, spec: Spec) -> bool:
+    """Whether the resume names another learning rate than the checkpoint's spec: what was asked for before is void."""
+    key = "training.learning_rate"
+    return resumed is not None and Spec.from_dict(resumed.notes["spec"]).get(key) != spec.get(key)
 
 
 def first_counters(spec: Spec, trainee: Trainee, longest: int) -> Counters:

@@ -94,7 +94,6 @@ def test_the_name_comes_from_the_file(source: str, name: str) -> None:
         ('[evaluation]\nmetric = "eval_exact"', "evaluation.metric"),
         ('[evaluation]\nmetric = "bleu"', "evaluation.metric"),
         ("[samples]\nevery_steps = 5", "samples.every_steps"),
-        ('[samples]\nprompts = ["a"]', "samples.prompts"),
         ("[launch]\ndevices = []", "launch.devices"),
         ("[launch]\ndevices = 0", "launch.devices"),
         ("[launch]\ndevices = [0, 0]", "launch.devices"),
