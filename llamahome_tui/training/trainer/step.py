@@ -16,6 +16,7 @@ from llamahome_tui.training.trainer.batches import Batching, Item, Items, MicroB
 from llamahome_tui.training.trainer.evaluate import evaluating
 from llamahome_tui.training.trainer.model import Trainee
 from llamahome_tui.training.trainer.objectives import Objective
+from llamahome_tui.training.trainer.ranks import ALONE, Ranks
 
 LOSS_SCALE_FLOOR = 1.0  # an fp16 gradient that overflows at this scale is no matter of scale
 
@@ -70,6 +71,7 @@ class Stepper:
         batching: Batching,
         split_on_oom: bool,
         degraded: Callable[[str, str], None],
+        ranks: Ranks = ALONE,
     ) -> None:
         self.micro = micro
         self.trainee = trainee
@@ -81,6 +83,7 @@ class Stepper:
         self._clip = clip
         self._split_on_oom = split_on_oom
         self._degraded = degraded
+        self._ranks = ranks
         self._learning = trainee.trainable
         self._room = batching.room(items)
         self._data_s = 0.0
@@ -91,7 +94,8 @@ class Stepper:
         """One step over these rows at this learning rate.
 
         Out of memory: the micro-batch limit is halved and the step is taken again from its beginning, so that its
-        gradient is what it would have been. Raises StepTooLarge when a single row does not fit.
+        gradient is what it would have been. Raises StepTooLarge when a single row does not fit. One of several ranks
+        cannot begin again by itself: there the error goes on to whoever called.
         """
         started = time.perf_counter()
         items = {i: self._items[i] for i in indexes}
@@ -103,7 +107,7 @@ class Stepper:
                 weight, loss, sums = self._accumulate(items)
                 break
             except (RuntimeError, MemoryError) as error:
-                if not memory.is_exhausted(error):
+                if not memory.is_exhausted(error) or self._ranks.size > 1:
                     raise
                 said = str(error).strip().splitlines()
             # Out of the `except`: the error's traceback held the step's tensors.
@@ -119,7 +123,7 @@ class Stepper:
         share = 1.0 / max(1, whole.weight)
         total = torch.zeros((), dtype=torch.float32, device=self.trainee.device)
         sums: dict[str, Any] = {}
-        for group in self.batching.groups(list(items), self._room, self.micro):
+        for group in self.batching.groups(self._ranks.share(list(items), self._room), self._room, self.micro):
             started = time.perf_counter()
             batch = self.objective.batch([items[i] for i in group], self.batching)
             self._in_work = batch
@@ -138,7 +142,9 @@ class Stepper:
     def _summed(self, sequences: Sequence[Row], each: Callable[[MicroBatch], Any]) -> Any:
         """What `each` makes of micro-batches of these sequences, added up; without gradients and dropout."""
         with evaluating(self.trainee):
-            return sum(map(each, self._batches(sequences)))
+            lengths = [len(one.ids) for one in sequences]
+            mine = self._ranks.share(range(len(sequences)), lengths)
+            return self._ranks.sum(sum(map(each, self._batches([sequences[i] for i in mine]))))
 
     def _batches(self, sequences: Sequence[Row]) -> Iterator[MicroBatch]:
         lengths = [len(one.ids) for one in sequences]
@@ -156,11 +162,14 @@ class Stepper:
     def _finish(
         self, loss: Any, sums: Mapping[str, Any], indexes: Sequence[int], weight: int, trained: int, rate: float
     ) -> Taken:
+        self._ranks.sum_gradients(self._learning)
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         norm = optim.clip(self._learning, self._clip)
         # The step's one wait for the device.
         summed, norm_value, *beside = torch.stack([loss, norm.float(), *sums.values()]).tolist()
+        found = self._ranks.sum_by_name({"": summed, **dict(zip(sums, beside, strict=True))})
+        summed = found.pop("")
         sound = applied = math.isfinite(summed) and math.isfinite(norm_value) and weight > 0
         if self.scaler:
             applied = self._scaled_step(sound, rate)
@@ -179,7 +188,7 @@ class Stepper:
             applied=applied,
             sound=sound or weight == 0,
             data_s=self._data_s,
-            sums=dict(zip(sums, beside, strict=True)),
+            sums=found,
         )
 
     def _scaled_step(self, finite: bool, rate: float) -> bool:
