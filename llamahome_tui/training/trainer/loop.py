@@ -16,7 +16,8 @@ from llamahome_tui.jobs.recovery import newest_complete_checkpoint
 from llamahome_tui.jobs.replay import Script
 from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order
-from llamahome_tui.training.trainer import checkpoint, evaluate, memory
+from llamahome_tui.training.methods import METHODS
+from llamahome_tui.training.trainer import checkpoint, evaluate, flops, memory
 from llamahome_tui.training.trainer.batches import Items
 from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
@@ -77,6 +78,8 @@ class Loop:
             log_every=spec.training.log_every,
             epoch=order.epoch,
             metrics=stepper.objective.metrics,
+            flops=flops.cost_of(stepper.trainee, reference=METHODS[spec.method.kind].reference).of,
+            peak_flops=flops.peak_of(stepper.trainee),
         )
         self._saved_at_step = counters.step or -1
         self._saved_at = time.monotonic()

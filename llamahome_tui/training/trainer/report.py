@@ -28,13 +28,19 @@ class Report:
         log_every: int,
         epoch: Callable[[int], float],
         metrics: Callable[[Mapping[str, float], int], dict[str, float]],
+        flops: Callable[[int, int], float] | None = None,
+        peak_flops: float | None = None,
     ) -> None:
+        """`flops` is what so many tokens in sequences of these squared lengths cost, `peak_flops` what the device
+        computes at most in a second; without either there is no `mfu`."""
         self._emit = emit
         self._counters = counters
         self._total = total
         self._log_every = log_every
         self._epoch = epoch
         self._means = metrics
+        self._flops = flops
+        self._peak_flops = peak_flops
         self._durations: deque[float] = deque(maxlen=RECENT)
         self._progress_at = -math.inf
         self._clear()
@@ -45,6 +51,8 @@ class Report:
         self._seconds += seconds
         self._data_s += taken.data_s
         self._tokens += taken.tokens
+        self._trained += taken.trained
+        self._squares += taken.squares
         self._rows += taken.rows
         now = time.monotonic()
         if now - self._progress_at >= PROGRESS_S or self._counters.step == self._total:
@@ -90,7 +98,9 @@ class Report:
             lr=rate,
             grad_norm=taken.grad_norm if math.isfinite(taken.grad_norm) else None,
             tokens_per_s=round(self._tokens / seconds, 1),
+            trained_tokens_per_s=round(self._trained / seconds, 1),
             samples_per_s=round(self._rows / seconds, 2),
+            mfu=self._mfu(seconds),
             memory_peak_bytes=peak_bytes,
             data_wait=round(self._data_s / seconds, 4),
             skipped_steps=counters.skipped_steps,
@@ -98,6 +108,12 @@ class Report:
         interval.clear()
         self._clear()
 
+    def _mfu(self, seconds: float) -> float | None:
+        """The share of what the device could have computed that the model needed."""
+        if self._flops is None or self._peak_flops is None:
+            return None
+        return round(self._flops(self._tokens, self._squares) / (seconds * self._peak_flops), 4)
+
     def _clear(self) -> None:
         self._seconds = self._data_s = 0.0
-        self._tokens = self._rows = 0
+        self._tokens = self._trained = self._squares = self._rows = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ class Taken:
     sound: bool  # loss and gradients were finite, or only too large for fp16's present scale
     data_s: float
     sums: Mapping[str, float] = field(default_factory=dict)  # what the objective reports beside its loss
+    squares: int = 0  # the squared lengths of all sequences, summed: what attention over them costs
 
 
 class StepTooLarge(Exception):
@@ -100,6 +101,7 @@ class Stepper:
         started = time.perf_counter()
         items = {i: self._items[i] for i in indexes}
         trained = sum(item.trained for item in items.values())
+        squares = sum(len(row.ids) ** 2 for item in items.values() for row in item.sequences)
         self._data_s = time.perf_counter() - started
         while True:
             before = rng.snapshot()
@@ -115,7 +117,8 @@ class Stepper:
             memory.release()
             rng.restore(before)
             self._shrink(said[0] if said else "out of memory")
-        return self._finish(loss, sums, indexes, weight, trained, rate)
+        taken = self._finish(loss, sums, indexes, weight, trained, rate)
+        return replace(taken, squares=squares)
 
     def _accumulate(self, items: Mapping[int, Item]) -> tuple[int, Any, dict[str, Any]]:
         """The gradient of the step: its weight, and the sums of losses and of what is reported beside them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,28 @@ def test_metrics_at_the_first_step_each_few_and_at_the_end() -> None:
     assert metrics[0]["loss"] == 2.0 and metrics[1]["loss"] == 2 * (2 + 3 + 4 + 5) / 4
     assert metrics[1] | {"lr": 1e-4, "tokens_per_s": 100.0, "samples_per_s": 20.0, "data_wait": 0.1} == metrics[1]
     assert metrics[1]["memory_peak_bytes"] == 123
+
+
+def test_rates_count_trained_tokens_and_the_share_of_the_peak() -> None:
+    counters, said = Counters(Micro("rows", 1), 0.1), []
+    report = Report(
+        lambda type, **fields: said.append({"type": type, **fields}),
+        counters,
+        total=9,
+        log_every=2,
+        epoch=float,
+        metrics=lambda sums, weight: dict(sums),
+        flops=lambda tokens, squares: 100.0 * tokens + squares,
+        peak_flops=20_000.0,
+    )
+    for _ in range(2):
+        counters.step += 1
+        report.stepped(replace(TAKEN, squares=500), 0.1, 1e-4, lambda: 1)
+    metrics = [e for e in said if e["type"] == "metrics"]
+    assert [e["trained_tokens_per_s"] for e in metrics] == [30.0, 30.0]
+    assert [e["mfu"] for e in metrics] == [0.75, 0.75]  # (100 x 10 + 500) / (0.1 x 20,000), of each interval alone
+    unknown = run(Counters(Micro("rows", 1), 0.1), 1, log_every=1, total=9)
+    assert unknown[-1]["mfu"] is None
 
 
 def test_progress_is_no_flood_and_ends_at_the_end() -> None:
