@@ -302,6 +302,14 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "runs",
+        "report",
+        "spec, curves, samples, requests, memory and recoveries of a run, as Markdown",
+        "jobs.commands.reporting:report",
+        (_RUN, Argument("to", "write it to this file; .json gets data", metavar="FILE", completes="file")),
+        example="llamahome --batch runs report latest --to report.md",
+    ),
+    Operation(
+        "runs",
         "exec",
         "run any command with a run's queue, logs, survival and notification",
         "jobs.commands.wrapping:exec_command",

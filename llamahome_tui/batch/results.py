@@ -298,6 +298,7 @@ _FORMS: dict[str, Form] = {
     "runs exec": _run_ended,
     "runs logs": _nothing,
     "runs events": _nothing,
+    "runs report": _nothing,
     "generate": _nothing,
     "cache usage": _cache_usage,
     "cache list": _sized,

@@ -297,8 +297,13 @@ class RunStore:
 
 def write_object(path: Path, value: Mapping[str, Any]) -> None:
     """Put a JSON object at `path` atomically and durably: under another name, synced, renamed, folder synced."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same for a text."""
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    data = json.dumps(value, ensure_ascii=False, indent=1, default=str).encode("utf-8", "replace") + b"\n"
+    data = text.encode("utf-8", "replace")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:

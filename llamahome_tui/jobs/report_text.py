@@ -1,0 +1,108 @@
+"""A report as Markdown: every text from outside is cleaned, and none of it can become markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+from llamahome_tui.jobs.report import Point, Report
+from llamahome_tui.text import clean
+from llamahome_tui.units import human_bytes, human_duration
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_WIDTH: Final = 40
+_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#|!~&])")
+
+
+def markdown(report: Report) -> str:
+    """The whole report."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def sparkline(points: Sequence[Point], width: int = _WIDTH) -> str:
+    """A curve in one line of bars: means of equal parts, lowest to highest."""
+    count = min(width, len(points))
+    cuts = [len(points) * i // count for i in range(count + 1)] if count else []
+    means = [sum(v for _, v in points[a:b]) / (b - a) for a, b in pairwise(cuts)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    span = (high - low) or 1.0
+    return "".join(_BARS[round((mean - low) / span * (len(_BARS) - 1))] for mean in means)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    run, totals = report.run, report.totals
+    yield f"# {_said(run['name'])}"
+    yield ""
+    best, memory = run["best"] or {}, run["memory"] or {}
+    predicted, measured = memory.get("predicted_bytes"), memory.get("measured_bytes")
+    about = {
+        "run": run["id"],
+        "status": "; ".join(one for one in (run["status"], run["reason"]) if one),
+        "model": run["model"],
+        "revision": (report.spec.get("model") or {}).get("revision"),
+        "method": run["method"],
+        "step": f"{run['step']} of {run['steps']}" if run["steps"] else run["step"],
+        "started": run["started_at"],
+        "ended": run["ended_at"],
+        "duration": human_duration(run["elapsed_s"]) if run["elapsed_s"] is not None else None,
+        "tokens": totals.get("tokens"),
+        "tokens per second, newest": run["tokens_per_s"],
+        "best": f"{best.get('metric')} {best.get('value')} at step {best.get('step')}" if best else None,
+        "memory, predicted": human_bytes(predicted) if predicted is not None else None,
+        "memory, measured": human_bytes(measured) if measured is not None else None,
+        "host": run["host"],
+        "devices": ", ".join(report.devices),
+        "spec hash": report.spec_hash,
+    }
+    yield from _table(("what", "value"), [(k, v) for k, v in about.items() if v not in (None, "")])
+    if report.curves:
+        rows = [(n, p[0][1], p[-1][1], min(v for _, v in p), max(v for _, v in p), sparkline(p))
+                for n, p in report.curves.items() if p]  # fmt: skip
+        yield from _part("Curves", ("metric", "first", "last", "lowest", "highest", "course"), rows)
+    for one in report.samples:
+        yield from ("", f"## Sample: {_said(one.prompt)}", "", f"Step {one.first_step}:", "", *_block(one.first))
+        if one.last_step != one.first_step:
+            yield from ("", f"Step {one.last_step}:", "", *_block(one.last))
+    for title, found, names in (
+        ("Attempts after the first", run["recoveries"], ("attempt", "from_step", "exact", "reason")),
+        ("Requests", report.requests, ("step", "op", "value", "outcome", "reason")),
+        ("Warnings", report.warnings, ("step", "message")),
+        ("Degraded", run["degrades"], ("step", "what", "why")),
+        ("Artifacts", run["artifacts"], ("kind", "path", "bytes", "sha256")),
+    ):
+        if found:
+            yield from _part(title, names, [[one.get(name) for name in names] for one in found])
+    if report.versions:
+        yield from _part("Versions", ("what", "version"), list(report.versions.items()))
+    if report.spec:
+        yield from ("", "## Spec", "", *_block(_json(report.spec)))
+
+
+def _part(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    yield from ("", f"## {title}", "", *_table(heads, rows))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    yield "| " + " | ".join(heads) + " |"
+    yield "| " + " | ".join("---" for _ in heads) + " |"
+    for row in rows:
+        yield "| " + " | ".join(_said(one) for one in row) + " |"
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, float):
+        value = f"{value:.6g}"
+    return _SPECIAL.sub(r"\\\1", clean("" if value is None else str(value), limit=500))
+
+
+def _block(text: str) -> Iterator[str]:
+    """Indented, so that nothing in it ends it."""
+    for line in clean(text, limit=20_000, keep_newlines=True).split("\n"):
+        yield f"    {line}"
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1, default=str)
