@@ -19,6 +19,7 @@ pytest.importorskip("torch")
 from llamahome_tui.jobs import control, replay
 from llamahome_tui.jobs.journal import read
 from llamahome_tui.jobs.store import RunStore
+from tests.conftest import eventually
 from tests.forge import Forge
 from tests.integration.trainer_runs import (
     Bench,
@@ -299,6 +300,8 @@ import os, time
 from llamahome_tui.training.trainer.loop import Loop
 step = Loop._step
 def held(self):
+    if self.counters.step == 5:
+        (self.child.run.dir / "waits").touch()
     while self.counters.step == 5 and len(list(self.child.run.control_dir.glob("*.json"))) < 3:
         time.sleep(0.002)
     if self.counters.step == 9:
@@ -312,6 +315,7 @@ def test_a_journal_replays_to_the_same_run_and_so_does_a_resume(bench: Bench) ->
     wanted = {"lora": {"dropout": 0.1}, "checkpoint": {"every_steps": 3, "keep": 9}}
     run = bench.run("asked-live", **wanted)
     trainer = bench.train(run, before=ASKED_AT_SIX)
+    eventually((run.dir / "waits").exists, "the sixth step")
     for op, value in (("lr", 0.003), ("eval", None), ("save", None)):
         control.drop(run, op, value)
     assert trainer.wait() == -9
