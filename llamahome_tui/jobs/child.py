@@ -5,7 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -40,6 +40,8 @@ class Child:
         self._answered = control.answered(run)
         self._ended = False
         self.step: int | None = None  # so many steps are done; answers carry it
+        self._passed_on: Callable[[Mapping[str, Any]], None] | None = None
+        self._before_end: Callable[[], None] | None = None
 
     @classmethod
     def enter(cls, run_dir: Path) -> Child:
@@ -71,7 +73,14 @@ class Child:
 
     def emit(self, type: str, *, sync: bool = False, **fields: Any) -> dict[str, Any]:
         """Append an event to the run's journal and give it back; `sync` for what must outlive a power cut."""
-        return self._journal.append(type, sync=sync, **fields)
+        record = self._journal.append(type, sync=sync, **fields)
+        if self._passed_on is not None:
+            self._passed_on(record)
+        return record
+
+    def pass_on(self, each: Callable[[Mapping[str, Any]], None], before_end: Callable[[], None]) -> None:
+        """From now on give each record to `each` as well, and call `before_end` before the last ones, once."""
+        self._passed_on, self._before_end = each, before_end
 
     def start(self, from_step: int, exact: bool, reason: str, **fields: Any) -> dict[str, Any]:
         """The first event of an attempt: who works, from which step, and whether it goes on exactly."""
@@ -144,6 +153,9 @@ class Child:
         if self._ended:
             raise RuntimeError(f"{self.run.id} has already ended")
         self._ended = True
+        self._passed_on = None
+        if self._before_end is not None:
+            self._before_end()
         outcomes = {"stopped": "stop", "paused": "pause"}
         for request in [other for other in control.requests(self.run) if other.id not in self._answered]:
             if request.op == "resume":

@@ -18,6 +18,7 @@ from llamahome_tui.jobs.locks import holder
 from llamahome_tui.jobs.status import derive
 from llamahome_tui.jobs.store import Run, RunStore
 
+SINK_CREDENTIALS: Final = {"wandb": ("WANDB_API_KEY",)}
 _UP_IN: Final = 20.0  # seconds a new supervisor may take before it has its lock
 # For another interpreter: our package is found last, so that everything else there stays its own.
 _BOOT: Final = "import runpy,sys; sys.path.append({!r}); runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
@@ -47,7 +48,7 @@ def child_command(job: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]:
 def child_environ(run: Run, environ: Mapping[str, str], *, attempt: int, progress_fd: int) -> dict[str, str]:
     """The environment of a job's own process: marked with its run, without secrets."""
     marked = {PROGRESS_FD: str(progress_fd), ATTEMPT: str(attempt), "PYTHONUNBUFFERED": "1"}
-    return {**_own(environ), **marked, **leftovers.marks(run)}
+    return {**_own(environ, _credentials(run)), **marked, **leftovers.marks(run)}
 
 
 def spawn_child(order: Order) -> int:
@@ -83,7 +84,13 @@ def launch(run: Run, environ: Mapping[str, str], *, wait: bool = True) -> int:
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         process = subprocess.Popen(
-            argv, cwd="/", env=_own(environ), stdin=subprocess.DEVNULL, stdout=fd, stderr=fd, start_new_session=True
+            argv,
+            cwd="/",
+            env=_own(environ, _credentials(run)),
+            stdin=subprocess.DEVNULL,
+            stdout=fd,
+            stderr=fd,
+            start_new_session=True,
         )
     finally:
         os.close(fd)
@@ -137,12 +144,24 @@ def _home() -> Path:
     return Path(llamahome_tui.__file__).resolve().parent.parent
 
 
-def _own(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` without secrets and without the marks of a run that this process may itself be part of."""
+def _credentials(run: Run) -> tuple[str, ...]:
+    """The variables that the sinks of this run may need, which its processes hand on to those alone."""
+    try:
+        spec = run.effective_job().get("spec")
+    except LlamaHomeError:
+        return ()  # what is wrong with its spec.json is for the supervisor to say
+    report = spec.get("report") if isinstance(spec, dict) else None
+    names = report.get("to") if isinstance(report, dict) else None
+    return tuple(key for name in names or () for key in SINK_CREDENTIALS.get(name, ()))
+
+
+def _own(environ: Mapping[str, str], keep: Sequence[str] = ()) -> dict[str, str]:
+    """`environ` without secrets but those to `keep`, and without the marks of a run that this process is part of."""
     from llamahome_tui.config.secrets import strip_secrets
 
     foreign = {leftovers.RUN, leftovers.RUN_DIR, PROGRESS_FD, ATTEMPT}
     own = {key: value for key, value in strip_secrets(environ).items() if key not in foreign}
+    own |= {key: environ[key] for key in keep if key in environ}
     import site
 
     home = str(_home())

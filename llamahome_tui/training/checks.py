@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,10 +38,13 @@ def check(context: Context, spec: Spec) -> Spec:
     from llamahome_tui.jobs import devices
     from llamahome_tui.jobs.store import RunStore
     from llamahome_tui.training import weights
+    from llamahome_tui.training.sinks.known import has_packages
 
     store = RunStore(context.places)
     store.prepare()
-    has_libraries(python_of(context, spec), weights.needs_bitsandbytes(spec))
+    python = python_of(context, spec)
+    has_libraries(python, weights.needs_bitsandbytes(spec))
+    has_packages(spec.report.to, partial(_lacking, python), python)
     located = locate_model(context, spec, store)
     claim = devices.claim(plain_devices(spec), "train", context.environ)
     weights.check(spec, located, cpu=claim.candidates == (devices.CPU,))
@@ -68,11 +72,10 @@ def has_libraries(python: str, bitsandbytes: str = "") -> None:
     `bitsandbytes` is what needs that package, as `key = value`; "" where nothing does.
     """
     needed = [*NEEDED, "bitsandbytes"] if bitsandbytes else NEEDED
-    if not python or Path(python) == Path(sys.executable):
-        lacking = [name for name in needed if importlib.util.find_spec(name) is None]
+    lacking = _lacking(python, needed)
+    if _is_this(python):
         where, install = "this installation", "pip install 'llamahome-tui[train]'"
     else:
-        lacking = _ask(python, needed)
         where, install = (
             python,
             f"{python} -m pip install torch transformers peft accelerate safetensors tokenizers jinja2",
@@ -93,6 +96,17 @@ def has_libraries(python: str, bitsandbytes: str = "") -> None:
             hint=f"install: {install}",
             data={"missing": lacking, "python": python or sys.executable},
         )
+
+
+def _is_this(python: str) -> bool:
+    return not python or Path(python) == Path(sys.executable)
+
+
+def _lacking(python: str, needed: Sequence[str]) -> list[str]:
+    """The needed packages that an interpreter lacks; "" is this one."""
+    if _is_this(python):
+        return [name for name in needed if importlib.util.find_spec(name) is None]
+    return _ask(python, needed)
 
 
 def _ask(python: str, needed: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ def broken_rules(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[t
     yield from _evaluation(values)
     yield from _training(values)
     yield from _weights(values)
+    yield from _report(values)
 
 
 def _names(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -91,6 +92,19 @@ def _evaluation(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for key in ("evaluation.patience", "evaluation.generate_rows"):
             if values[key]:
                 yield key, "has no effect with data.eval = 0"
+
+
+def _report(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    names = values["report.to"]
+    if not names and not values["report.project"]:
+        return
+    from llamahome_tui.training.sinks.known import BUILT_IN, wrong_names
+
+    for reason in wrong_names(names):
+        yield "report.to", reason
+    if values["report.project"] and all(name in BUILT_IN and not BUILT_IN[name].projects for name in names):
+        with_projects = " or ".join(name for name, known in BUILT_IN.items() if known.projects)
+        yield "report.project", f"has no effect without {with_projects} in report.to"
 
 
 def _weights(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -191,8 +191,8 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    to: tuple[str, ...] = option((), "tensorboard, wandb, trackio", "texts")
-    project: str = option("", "project's name there", "text")
+    to: tuple[str, ...] = option((), "sinks of metrics beside the journal: tensorboard, wandb, trackio", "texts")
+    project: str = option("", "project's name there (wandb, trackio)", "text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,6 @@ LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "launch.target": (("local",), "this version trains on this machine"),
     "launch.strategy": (("auto", "single"), "this version trains on one device"),
     "launch.nodes": ((1,), "this version trains on one machine"),
-    "report.to": (([],), "this version reports to its own journal"),
-    "report.project": (("",), "this version reports to its own journal"),
 }
 
 

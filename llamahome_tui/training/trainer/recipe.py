@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
@@ -22,12 +23,14 @@ from llamahome_tui.jobs import replay
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.journal import tail
 from llamahome_tui.jobs.recovery import sha256_of
+from llamahome_tui.jobs.spawn import SINK_CREDENTIALS
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
 from llamahome_tui.training import auto, weights
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.methods import METHODS
 from llamahome_tui.training.resume import fixed_changes
+from llamahome_tui.training.sinks import feeds, known
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import batches, checkpoint, counts, exactness, memory, model, optim, rng
@@ -88,6 +91,8 @@ def train(child: Child, places: Places) -> int:
     order = Order(len(data.train), spec.training.global_batch, spec.training.seed)
     total = auto.total_steps(len(data.train), spec.training.global_batch, spec.training.epochs, spec.training.max_steps)
 
+    if spec.report.to:
+        report_to(child, spec)
     child.emit("phase", phase="model")
     rng.seed(spec.training.seed)
     source = Source(located.path, weights.base_name(located), located.adapter)
@@ -175,6 +180,7 @@ def refuse(spec: Spec, resumed: Checkpoint | None) -> None:
     `train start` has looked already; `runs resume --set` may have brought it in.
     """
     found = limits({key: plain(spec.get(key)) for key in SCHEMA})
+    found += [("report.to", reason) for reason in known.wrong_names(spec.report.to)]
     if resumed:
         found += fixed_changes(Spec.from_dict(resumed.notes["spec"]), spec)
     if found:
@@ -182,6 +188,15 @@ def refuse(spec: Spec, resumed: Checkpoint | None) -> None:
             "; ".join(f"{key}: {reason}" for key, reason in found),
             data={"errors": [{"key": key, "reason": reason} for key, reason in found]},
         )
+    known.has_packages(spec.report.to, lambda names: [name for name in names if not known.is_here(name)])
+
+
+def report_to(child: Child, spec: Spec) -> None:
+    """Start the sinks, which load while the model does; from here on they get every metric."""
+    sinks = feeds.open_all(child.run, spec, child.emit, os.environ)
+    for name in itertools.chain(*SINK_CREDENTIALS.values()):
+        os.environ.pop(name, None)  # they have it, and nothing else needs it
+    child.pass_on(sinks.record, sinks.close)
 
 
 def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings: Mapping[str, Any]) -> None:

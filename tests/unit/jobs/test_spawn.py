@@ -47,6 +47,14 @@ def test_secrets_and_foreign_marks_stay_outside(run: Run) -> None:
     assert {key: environ[key] for key in marks(run)} == {"LLAMAHOME_RUN": run.id, "LLAMAHOME_RUN_DIR": str(run.dir)}
 
 
+def test_a_sink_of_the_spec_gets_its_credential_and_nothing_else_does(tmp_path: Path) -> None:
+    given = {"HF_TOKEN": "hf_canary", "WANDB_API_KEY": "c"}
+    spec = {"report": {"to": ["tensorboard", "wandb"]}}
+    run = RunStore(tmp_path / "state").create({"name": "a", "kind": "train", "spec": spec})
+    environ = child_environ(run, given, attempt=1, progress_fd=7)
+    assert environ["WANDB_API_KEY"] == "c" and "HF_TOKEN" not in environ
+
+
 def test_another_interpreter_finds_our_code_and_keeps_its_own_libraries(tmp_path: Path) -> None:
     """`[launch] python` with nothing of ours installed: the trainer's first modules are importable there."""
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
