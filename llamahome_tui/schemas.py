@@ -83,6 +83,7 @@ SUPERVISOR_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
     "adopt": (_PROCESS, "host boot_id start_ticks pid"),
     "kill": ({}, ""),
     "control": (_ANSWER, "reason"),
+    "artifact": ({"kind": TEXT, "path": TEXT, "bytes": COUNT, "sha256": TEXT}, "bytes sha256"),
     "notify": ({"command": {}, "code": or_null({"type": "integer"})}, "command code"),
 }
 

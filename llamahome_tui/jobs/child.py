@@ -145,9 +145,10 @@ class Child:
         self.emit("error", sync=True, code=code, message=message, **about)
         return self.end("failed")
 
-    def end(self, reason: str, **fields: Any) -> int:
+    def end(self, reason: str, *, last: Callable[[], None] | None = None, **fields: Any) -> int:
         """The last event, `reason` completed, stopped, paused or failed; gives the process its exit status, 0 or 1.
 
+        `last` is done just before it, when every request is answered.
         The lock stays until the process is gone: only then are its devices free.
         """
         if self._ended:
@@ -167,6 +168,8 @@ class Child:
                 outcomes = {}  # equal requests: the first one did it
             else:
                 self.answer(request, "superseded", f"the run ended first: {reason}")
+        if last is not None:
+            last()
         self.emit("end", sync=True, reason=reason, **fields)
         kept = self._journal.close(timeout=_FULL_DISK)
         return 0 if reason in ("completed", "stopped", "paused") and kept else 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from llamahome_tui.config.secrets import redact
 from llamahome_tui.jobs.reader import read
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.jobs.view import RunView, summarise
+from llamahome_tui.units import utc
 
 POINTS: Final = 512  # of a curve, at most twice as many
 _KEPT: Final = 200  # warnings and requests, the first ones
@@ -39,6 +41,8 @@ class Report:
     requests: tuple[Mapping[str, Any], ...]
     warnings: tuple[Mapping[str, Any], ...]
     totals: Mapping[str, Any]
+    data: Mapping[str, Any]  # files with their sha256, rows and held-out rows
+    parameters: Mapping[str, Any]
     versions: Mapping[str, Any]
     devices: tuple[str, ...]
     spec_hash: str
@@ -48,9 +52,19 @@ class Report:
         return asdict(self)
 
 
-def report_of(run: Run) -> Report:
-    """The report as the run stands now. Raises ConfigError when its job can't be read."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run is about to end, as only its trainer knows."""
+
+    reason: str
+    totals: Mapping[str, Any]
+
+
+def report_of(run: Run, ending: Ending | None = None) -> Report:
+    """The report as the run stands now, or as it is about to end. Raises ConfigError when its job can't be read."""
     view: RunView = summarise(run, full=True)
+    if ending is not None:
+        view = replace(view, status=ending.reason, reason="", phase=None, eta_s=None, ended_at=utc(time.time()))
     job = run.effective_job()
     spec = job.get("spec")
     course = _Course()
@@ -65,7 +79,9 @@ def report_of(run: Run) -> Report:
         samples=tuple(course.samples.values()),
         requests=tuple(course.requests.values()),
         warnings=tuple(course.warnings),
-        totals=course.totals,
+        totals=ending.totals if ending is not None else course.totals,
+        data=_clear(course.data),
+        parameters=course.parameters,
         versions=_object(start.get("versions")),
         devices=tuple(str(one) for one in devices) if isinstance(devices, list) else (),
         spec_hash=str(start.get("spec_hash") or ""),
@@ -81,6 +97,8 @@ class _Course:
     requests: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: list[Mapping[str, Any]] = field(default_factory=list)
     totals: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     start: Mapping[str, Any] = field(default_factory=dict)
 
     def take(self, record: Mapping[str, Any]) -> None:
@@ -105,6 +123,9 @@ class _Course:
                 self.requests[str(record.get("request"))] = {name: record.get(name) for name in names}
             case "warning" if len(self.warnings) < _KEPT:
                 self.warnings.append({"step": step, "message": redact(str(record.get("message") or ""))})
+            case "phase":
+                self.data = _object(record.get("data")) or self.data
+                self.parameters = _object(record.get("parameters")) or self.parameters
             case "end":
                 self.totals = _object(record.get("totals"))
 

@@ -53,6 +53,10 @@ def _lines(report: Report) -> Iterator[str]:
         "best": f"{best.get('metric')} {best.get('value')} at step {best.get('step')}" if best else None,
         "memory, predicted": human_bytes(predicted) if predicted is not None else None,
         "memory, measured": human_bytes(measured) if measured is not None else None,
+        "ended early": "no better evaluation came" if totals.get("early_stopped") else None,
+        "trained parameters": _share(report.parameters),
+        "rows": report.data.get("rows"),
+        "held-out rows": report.data.get("eval_rows"),
         "host": run["host"],
         "devices": ", ".join(report.devices),
         "spec hash": report.spec_hash,
@@ -75,10 +79,20 @@ def _lines(report: Report) -> Iterator[str]:
     ):
         if found:
             yield from _part(title, names, [[one.get(name) for name in names] for one in found])
+    files = report.data.get("files")
+    if isinstance(files, dict) and files:
+        yield from _part("Data", ("file", "sha256"), list(files.items()))
     if report.versions:
         yield from _part("Versions", ("what", "version"), list(report.versions.items()))
     if report.spec:
         yield from ("", "## Spec", "", *_block(_json(report.spec)))
+
+
+def _share(parameters: Mapping[str, Any]) -> str | None:
+    trained, total = parameters.get("trainable"), parameters.get("total")
+    if not isinstance(trained, int) or not isinstance(total, int) or not total:
+        return None
+    return f"{trained:,} of {total:,} ({trained / total:.2%})"
 
 
 def _part(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:

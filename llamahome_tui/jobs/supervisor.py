@@ -15,10 +15,11 @@ from types import FrameType
 from typing import Any, Final
 
 from llamahome_tui.errors import LlamaHomeError, ResourceError
-from llamahome_tui.jobs import control, leftovers, notify, queue, recovery, retries, spawn
+from llamahome_tui.jobs import control, leftovers, notify, queue, recovery, report_files, retries, spawn
 from llamahome_tui.jobs.identity import Identity, boot_id, require_pidfds, send_signal_to_holder
 from llamahome_tui.jobs.ledger import Ledger
 from llamahome_tui.jobs.locks import RecordLock, holder
+from llamahome_tui.jobs.report import report_of
 from llamahome_tui.jobs.status import Status, derive, resume_waits, tell, unclosed
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.jobs.watch import Death, Trainer, Watch, oom_kills
@@ -358,10 +359,23 @@ class Supervisor:
         queue.leave(self.run)
         derived = derive(self.run)
         status = derived.status if derived.status.ended else Status.STOPPED
+        self._leave_report()
         told = notify.notify(self.run, status)
         if told is not None:
             self._ledger.write("notify", **told)
         return 0 if status.good else _FAILED
+
+    def _leave_report(self) -> None:
+        """For a training that could not do it: it failed, was killed, or left before its data were prepared."""
+        if self.run.job.get("kind") != "train" or not tell(self.run).attempt or report_files.left_by_trainer(self.run):
+            return
+        try:
+            written = report_files.leave(self.run, report_of(self.run))
+        except OSError as error:
+            say(f"the report of {self.run.id} can't be written: {error.strerror}")
+            return
+        for one in written:
+            self._ledger.write("artifact", **one)
 
     # What the steps need.
 

@@ -13,6 +13,7 @@ from llamahome_tui.config.secrets import redact
 from llamahome_tui.errors import LlamaHomeError
 from llamahome_tui.jobs import history
 from llamahome_tui.jobs.identity import boot_id
+from llamahome_tui.jobs.reader import tail
 from llamahome_tui.jobs.records import Record
 from llamahome_tui.jobs.status import Derived, Status, derive
 from llamahome_tui.jobs.store import Run
@@ -234,7 +235,9 @@ def _checkpoints(run: Run, rare: history.Whole | None) -> tuple[dict[str, Any], 
 
 
 def _artifacts(run: Run, rare: history.Whole | None) -> tuple[dict[str, Any], ...]:
-    found = rare.artifacts if rare is not None else {}
+    found = dict(rare.artifacts) if rare is not None else {}
+    for record in tail(run.supervisor_path, 64, {"artifact"}):  # the report of a run that could not leave one
+        found[str(record.get("path"))] = record
     return tuple(
         {
             "kind": record.get("kind"),

@@ -243,7 +243,9 @@ def test_a_spec_on_stdin_trains_to_its_end(run_cli: Cli, home: Path, tmp_path: P
     assert (shown["name"], shown["tags"], shown["step"], shown["steps"]) == ("piped", ["a"], 4, 4)
     assert shown["best"]["metric"] == "eval_loss" and Path(shown["best"]["path"]).is_dir()
     assert shown["checkpoints"] and all(c["complete"] for c in shown["checkpoints"])
-    assert [a["kind"] for a in shown["artifacts"]] == ["adapter"] and Path(shown["artifacts"][0]["path"]).is_dir()
+    assert [a["kind"] for a in shown["artifacts"]] == ["adapter", "report", "report"] and Path(
+        shown["artifacts"][0]["path"]
+    ).is_dir()
     assert shown["memory"]["measured_bytes"] > 0 and shown["elapsed_s"] > 0
     access = (home / "state" / "logs" / "app" / "access.log").read_text()
     request = json.loads((Path(done.data["dir"]) / "spec.json").read_text())["request_id"]

@@ -92,6 +92,16 @@ def test_a_run_from_start_to_adapter(bench: Bench) -> None:
     assert not list(run.checkpoints_dir.glob(".*"))
     assert (run.dir / "artifacts").stat().st_mode & 0o077 == 0
 
+    assert [e["path"] for e in of(events, "artifact")[1:]] == ["artifacts/report.json", "artifacts/report.md"]
+    report = json.loads((run.artifacts_dir / "report.json").read_text())
+    assert report["run"]["status"] == "completed" and report["totals"] == end["totals"]
+    assert len(report["curves"]["loss"]) == 40 and report["curves"]["eval_loss"][-1][0] == 40
+    assert (report["data"]["rows"], report["data"]["eval_rows"]) == (40, 8)
+    assert list(report["data"]["files"]) == [str(bench.data)] and report["parameters"]["trainable"] > 0
+    assert [(s["first_step"], s["last_step"]) for s in report["samples"]] == [(0, 40)]
+    assert report["versions"] == start["versions"] and report["spec_hash"] == start["spec_hash"]
+    assert "| trained parameters |" in (run.artifacts_dir / "report.md").read_text()
+
 
 PLAIN = """
 import json, sys, torch
@@ -294,7 +304,7 @@ def test_requests_are_obeyed_between_steps_and_answered(bench: Bench) -> None:
     assert [e["lr"] for e in read(run.events_path) if e["type"] == "metrics" and "lr" in e][-1] == 0.005
 
 
-# Three requests are there before the seventh step is taken, and after the ninth the trainer dies.
+# Three requests come while the sixth step is about to be taken, and after the ninth the trainer dies.
 ASKED_AT_SIX = """
 import os, time
 from llamahome_tui.training.trainer.loop import Loop

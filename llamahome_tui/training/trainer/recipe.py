@@ -19,10 +19,11 @@ from llamahome_tui.config.places import Places
 from llamahome_tui.data.prepare import Prepared, prepare
 from llamahome_tui.data.template import ChatTemplate, RenderError
 from llamahome_tui.errors import DataError, ResourceError, SpecError
-from llamahome_tui.jobs import replay
+from llamahome_tui.jobs import replay, report_files
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.journal import tail
 from llamahome_tui.jobs.recovery import sha256_of
+from llamahome_tui.jobs.report import Ending, report_of
 from llamahome_tui.jobs.spawn import SINK_CREDENTIALS
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
@@ -93,7 +94,8 @@ def train(child: Child, places: Places) -> int:
 
     if spec.report.to:
         report_to(child, spec)
-    child.emit("phase", phase="model")
+    files = {str(file): digest for file, digest in data.hashes.items()}
+    child.emit("phase", phase="model", data={"files": files, "rows": len(data.train), "eval_rows": len(data.eval)})
     rng.seed(spec.training.seed)
     source = Source(located.path, weights.base_name(located), located.adapter)
     trainee = model.load(spec, source, device, warn, resumed.path if resumed else None)
@@ -141,7 +143,7 @@ def train(child: Child, places: Places) -> int:
             "counters": now.to_dict(),
             "surroundings": surroundings,
             "spec": spec.to_dict(),
-            "data": {str(file): digest for file, digest in data.hashes.items()},
+            "data": files,
         }
 
     held = held_out(spec, located, trainee, data)
@@ -171,7 +173,25 @@ def train(child: Child, places: Places) -> int:
         "skipped_steps": counters.skipped_steps,
         "early_stopped": counters.early_stopped,
     }
-    return child.end(reason, step=counters.step, steps=total, best=loop.best, totals=totals)
+    return child.end(
+        reason,
+        last=lambda: leave_report(child, Ending(reason, totals)),
+        step=counters.step,
+        steps=total,
+        best=loop.best,
+        totals=totals,
+    )
+
+
+def leave_report(child: Child, ending: Ending) -> None:
+    """The report among the artifacts; where there is no room it is a warning, and `runs report` makes it when asked."""
+    try:
+        written = report_files.leave(child.run, report_of(child.run, ending))
+    except OSError as error:
+        child.emit("warning", message=f"the report can't be written: {error.strerror}")
+        return
+    for one in written:
+        child.emit("artifact", sync=True, **one)
 
 
 def refuse(spec: Spec, resumed: Checkpoint | None) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from llamahome_tui.jobs import leftovers, spawn, supervisor
 from llamahome_tui.jobs.child import ATTEMPT
@@ -16,8 +19,10 @@ from llamahome_tui.jobs.locks import holder
 from llamahome_tui.jobs.retries import Recovery
 from llamahome_tui.jobs.status import Status, derive
 from llamahome_tui.jobs.store import RunStore
+from llamahome_tui.jobs.view import summarise
 from llamahome_tui.jobs.watch import Watch
 from tests.conftest import eventually
+from tests.toytrainer import toy_job
 
 
 def test_the_child_of_a_supervisor_that_died_while_starting_it_is_adopted_and_not_swept(tmp_path: Path) -> None:
@@ -61,3 +66,14 @@ def test_a_machine_that_has_lost_the_devices_of_a_waiting_run_fails_it(tmp_path:
     assert supervisor.supervise(run) == 9
     found = derive(run)
     assert found.status is Status.FAILED and "devices = 64 cannot be had" in found.reason
+
+
+@pytest.mark.parametrize(("fault", "words"), [("kill", "SIGKILL"), ("error", "toy")])
+def test_a_training_that_dies_leaves_a_report_all_the_same(tmp_path: Path, fault: str, words: str) -> None:
+    job = toy_job(tmp_path, steps=6, step_s=0.0, checkpoint=2, faults={"4": fault})
+    run = RunStore(tmp_path / "state").create(job)
+    assert supervisor.supervise(run) == 9
+    report = json.loads((run.artifacts_dir / "report.json").read_text())
+    assert report["run"]["status"] == "failed" and words in report["run"]["reason"]
+    assert "failed" in (run.artifacts_dir / "report.md").read_text()
+    assert [a["kind"] for a in summarise(run, full=True).artifacts] == ["report", "report"]
