@@ -22,23 +22,12 @@ def markdown(report: Report) -> str:
     return "\n".join(_lines(report)) + "\n"
 
 
-def sparkline(points: Sequence[Point], width: int = _WIDTH) -> str:
-    """A curve in one line of bars: means of equal parts, lowest to highest."""
-    count = min(width, len(points))
-    cuts = [len(points) * i // count for i in range(count + 1)] if count else []
-    means = [sum(v for _, v in points[a:b]) / (b - a) for a, b in pairwise(cuts)]
-    low, high = min(means, default=0.0), max(means, default=0.0)
-    span = (high - low) or 1.0
-    return "".join(_BARS[round((mean - low) / span * (len(_BARS) - 1))] for mean in means)
-
-
-def _lines(report: Report) -> Iterator[str]:
+def about(report: Report) -> dict[str, Any]:
+    """What stands at the head of a report, as far as it is known."""
     run, totals = report.run, report.totals
-    yield f"# {_said(run['name'])}"
-    yield ""
     best, memory = run["best"] or {}, run["memory"] or {}
     predicted, measured = memory.get("predicted_bytes"), memory.get("measured_bytes")
-    about = {
+    found = {
         "run": run["id"],
         "status": "; ".join(one for one in (run["status"], run["reason"]) if one),
         "model": run["model"],
@@ -49,8 +38,8 @@ def _lines(report: Report) -> Iterator[str]:
         "ended": run["ended_at"],
         "duration": human_duration(run["elapsed_s"]) if run["elapsed_s"] is not None else None,
         "tokens": totals.get("tokens"),
-        "tokens per second, newest": run["tokens_per_s"],
-        "best": f"{best.get('metric')} {best.get('value')} at step {best.get('step')}" if best else None,
+        "newest tokens per second": _short(run["tokens_per_s"]),
+        "best": f"{best.get('metric')} {_short(best.get('value'))} at step {best.get('step')}" if best else None,
         "memory, predicted": human_bytes(predicted) if predicted is not None else None,
         "memory, measured": human_bytes(measured) if measured is not None else None,
         "ended early": "no better evaluation came" if totals.get("early_stopped") else None,
@@ -61,7 +50,24 @@ def _lines(report: Report) -> Iterator[str]:
         "devices": ", ".join(report.devices),
         "spec hash": report.spec_hash,
     }
-    yield from _table(("what", "value"), [(k, v) for k, v in about.items() if v not in (None, "")])
+    return {label: value for label, value in found.items() if value not in (None, "")}
+
+
+def sparkline(points: Sequence[Point], width: int = _WIDTH, *, bars: str = _BARS) -> str:
+    """A curve in one line of bars: means of equal parts, lowest to highest."""
+    count = min(width, len(points))
+    cuts = [len(points) * i // count for i in range(count + 1)] if count else []
+    means = [sum(v for _, v in points[a:b]) / (b - a) for a, b in pairwise(cuts)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    span = (high - low) or 1.0
+    return "".join(bars[round((mean - low) / span * (len(bars) - 1))] for mean in means)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    run = report.run
+    yield f"# {_said(run['name'])}"
+    yield ""
+    yield from _table(("what", "value"), list(about(report).items()))
     if report.curves:
         rows = [(n, p[0][1], p[-1][1], min(v for _, v in p), max(v for _, v in p), sparkline(p))
                 for n, p in report.curves.items() if p]  # fmt: skip
@@ -106,9 +112,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]
         yield "| " + " | ".join(_said(one) for one in row) + " |"
 
 
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
 def _said(value: Any) -> str:
-    if isinstance(value, float):
-        value = f"{value:.6g}"
+    value = _short(value)
     return _SPECIAL.sub(r"\\\1", clean("" if value is None else str(value), limit=500))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ from llamahome_tui.resources.snapshot import Cpu, Disk, Gpu, GpuState, Memory, S
 from llamahome_tui.start import surroundings
 from llamahome_tui.tui.app import LlamaHomeApp
 from llamahome_tui.tui.screens.training.page import RunPage
+from llamahome_tui.tui.screens.training.report_page import ReportPage
+from llamahome_tui.tui.screens.training.samples_page import SamplesPage
 from llamahome_tui.tui.screens.training.screen import TrainingScreen
 from llamahome_tui.tui.widgets.cells import Value
 from llamahome_tui.tui.widgets.table import Table
@@ -27,6 +30,20 @@ SIZES = [(80, 24), (120, 40)]
 GIB = 1024**3
 PRINTED = "".join(
     f"{{'loss': {3 - i * 0.02:.4f}, 'learning_rate': 0.0002, 'epoch': {i / 100:.2f}}}\n" for i in range(80)
+)
+
+
+WRITTEN = tuple(
+    ("sample", {"step": step, "prompt": prompt, "text": text})
+    for step, text in (
+        (0, "the the the of of the [b]and[/b] of the the"),
+        (200, "The sea is is wide and the\nship is small is small"),
+        (400, "The sea is wide,\nthe ship is small,\nand every tide\nbrings back them all."),
+    )
+    for prompt in ("Write four lines about the sea.", "Say hello.")
+) + (
+    ("control", {"request": "1", "op": "lr", "value": 1e-4, "outcome": "applied", "reason": "", "step": 120}),
+    ("warning", {"step": 130, "message": "the loss is not finite: step skipped (1 of 5 in a row)"}),
 )
 
 
@@ -127,6 +144,14 @@ def _page_ready(app: LlamaHomeApp) -> bool:
     return isinstance(app.screen, RunPage) and app.screen.view is not None
 
 
+def _samples_ready(app: LlamaHomeApp) -> bool:
+    return isinstance(app.screen, SamplesPage) and bool(app.screen.written)
+
+
+def _report_ready(app: LlamaHomeApp) -> bool:
+    return isinstance(app.screen, ReportPage) and app.screen.report is not None
+
+
 async def _until(pilot: Pilot[Any], holds: Callable[[], Any]) -> None:
     for _ in range(200):
         if holds():
@@ -172,6 +197,20 @@ class TestTraining:
 
     def test_log_of_a_run(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
         before = after("l", run="gsm8k", ready=_page_ready)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_samples_of_a_run(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        make_run(places.state, "poet", begun=EPOCH - 7200, extra=WRITTEN)
+        before = after("enter", "s", run="poet", ready=_samples_ready)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_report_of_a_run(
+        self, snap_compare: Any, state: Path, places: Places, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+    ) -> None:
+        here = os.uname_result(("Linux", "gpubox", "6.1", "1", "x86_64"))
+        monkeypatch.setattr(os, "uname", lambda: here)
+        make_run(places.state, "poet", begun=EPOCH - 7200, extra=WRITTEN)
+        before = after("enter", "o", run="poet", ready=_report_ready)
         assert snap_compare(application(places), terminal_size=size, run_before=before)
 
     def test_stop(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:

@@ -136,7 +136,7 @@ def ask(context: Context, id: str, request: str) -> Iterator[Outcome]:
     for what the run can't do as it stands or refuses, BusyError for a run of another machine.
     """
     run = RunStore(context.places).resolve(id)
-    op, value = _request(request)
+    op, value = request_of(request)
     if op == "stop":
         yield from stop(context, id)
         return
@@ -290,7 +290,8 @@ def _answer_to(run: Run, request_id: str, op: str) -> dict[str, Any] | None:
     return None
 
 
-def _request(text: str) -> tuple[str, Any]:
+def request_of(text: str) -> tuple[str, Any]:
+    """The request that a word means, and its value. Raises SpecError for a rate that is none, else UsageError."""
     op, equals, number = text.partition("=")
     if op == "lr" and equals:
         rate = control.rate_of(number)

@@ -164,6 +164,35 @@ def start(home: LlamaHomeApp, opened: Callable[[str], None]) -> None:
     )
 
 
+def ask(home: LlamaHomeApp, view: RunView, after: Callable[[], None]) -> None:
+    """Ask what a run shall do, and say what it answers."""
+    from llamahome_tui.jobs.commands.changing import request_of
+
+    notes = [
+        "save         a checkpoint now",
+        "eval         evaluate now",
+        "sample       answer samples.prompts now",
+        "lr=5e-5      another peak of the learning-rate schedule",
+        "pause        checkpoint and end, which frees the device",
+        "continue     go on after a pause",
+        "stop         checkpoint and end",
+    ]
+
+    def answered(result: Result) -> None:
+        data = result.data if isinstance(result.data, dict) else {}
+        said = data.get("outcome") or data.get("status") or "asked"
+        home.toast(f"{view.name}: {said}" + (f", {data['reason']}" if data.get("reason") else ""))
+        after()
+
+    def chosen(text: str | None) -> None:
+        if text:
+            run_operation(home, "runs control", {"id": view.id, "request": text.strip()}, on_result=answered)
+
+    home.push_screen(
+        Prompt(f"Ask {view.name}", placeholder="save", notes=notes, check=lambda text: request_of(text.strip())), chosen
+    )
+
+
 def copy_id(home: LlamaHomeApp, id: str) -> None:
     """Copy a run's id to the clipboard."""
     from llamahome_tui.tui.copying import copy

@@ -228,6 +228,23 @@ class RunPage(BaseScreen):
 
         data_ask.open_run(self.home, self.run)
 
+    def action_control(self) -> None:
+        """Ask the run for something."""
+        if self.view is not None:
+            actions.ask(self.home, self.view, self.poll.now)
+
+    def action_samples(self) -> None:
+        """What the run writes to its prompts."""
+        from llamahome_tui.tui.screens.training.samples_page import SamplesPage
+
+        self.app.push_screen(SamplesPage(self.run))
+
+    def action_report(self) -> None:
+        """Everything about the run as one text."""
+        from llamahome_tui.tui.screens.training.report_page import ReportPage
+
+        self.app.push_screen(ReportPage(self.run))
+
     def action_copy(self) -> None:
         """Copy the run's id."""
         actions.copy_id(self.home, self.run.id)

@@ -1,0 +1,110 @@
+"""A report as lines of (text, tone): what it was, how it learned, what it wrote, what happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llamahome_tui.jobs.report import Report
+from llamahome_tui.jobs.report_text import about, sparkline
+from llamahome_tui.text import clean
+from llamahome_tui.tui.widgets.lines import Line
+
+_LABEL = 26
+_ASCII = ".:-=+*%#"
+_HASH = 16  # characters of a sha256 that tell two files apart
+
+
+def lines_of(report: Report, *, ascii_only: bool = False) -> list[Line]:
+    """Every part that has something to say."""
+    return [*_head(report), *_curves(report, ascii_only), *_samples(report), *_happened(report), *_about(report)]
+
+
+def _head(report: Report) -> Iterator[Line]:
+    status = str(report.run["status"])
+    tone = {"completed": "ok", "failed": "bad", "lost": "bad"}.get(status, "")
+    yield str(report.run["name"]), "head"
+    for label, value in about(report).items():
+        yield _said(label, value), tone if label == "status" else ""
+
+
+def _curves(report: Report, ascii_only: bool) -> Iterator[Line]:
+    for name, points in report.curves.items():
+        if not points:
+            continue
+        if name == next(iter(report.curves)):
+            yield from _title("Curves")
+        drawn = sparkline(points, 32, bars=_ASCII) if ascii_only else sparkline(points, 32)
+        yield f"{name:<{_LABEL}}{points[0][1]:>10.4g} to {points[-1][1]:<10.4g} {drawn}", ""
+
+
+def _samples(report: Report) -> Iterator[Line]:
+    for one in report.samples:
+        yield from _title(f"Sample: {one.prompt}")
+        yield from _text(f"step {one.first_step}", one.first)
+        if one.last_step != one.first_step:
+            yield from _text(f"step {one.last_step}", one.last)
+
+
+def _text(label: str, text: str) -> Iterator[Line]:
+    for number, line in enumerate(clean(text, limit=20_000, keep_newlines=True).split("\n")):
+        yield _said("" if number else label, line), ""
+
+
+def _happened(report: Report) -> Iterator[Line]:
+    run = report.run
+    if run["recoveries"]:
+        yield from _title("Attempts after the first")
+    for one in run["recoveries"]:
+        exact = "exact" if one.get("exact") else f"not exact, {one.get('reason') or 'no reason given'}"
+        yield _said(f"attempt {one.get('attempt')}", f"from step {one.get('from_step')}, {exact}"), ""
+    if report.requests:
+        yield from _title("Requests")
+    for one in report.requests:
+        value = f" {one['value']}" if one.get("op") == "lr" else ""
+        reason = f", {one['reason']}" if one.get("reason") else ""
+        yield _said(f"step {_or(one.get('step'))}", f"{one.get('op')}{value}: {one.get('outcome')}{reason}"), ""
+    if report.warnings or run["degrades"]:
+        yield from _title("Warnings")
+    for one in report.warnings:
+        yield _said(f"step {_or(one.get('step'))}", one.get("message")), "warn"
+    for one in run["degrades"]:
+        yield _said(f"step {_or(one.get('step'))}", f"{one.get('what')}, because {one.get('why')}"), "warn"
+
+
+def _about(report: Report) -> Iterator[Line]:
+    files = report.data.get("files")
+    if isinstance(files, dict) and files:
+        yield from _title("Data")
+        yield from ((f"{str(digest)[:_HASH]:<{_LABEL}}{file}", "") for file, digest in files.items())
+    if report.run["artifacts"]:
+        yield from _title("Artifacts")
+        for one in report.run["artifacts"]:
+            yield _said(str(one.get("kind")), one.get("path")), ""
+    if report.versions:
+        yield from _title("Versions")
+        yield from ((_said(str(name), version), "") for name, version in report.versions.items())
+    if report.spec:
+        yield from _title("Spec")
+        yield from _keys(report.spec)
+
+
+def _keys(spec: Mapping[str, Any], prefix: str = "") -> Iterator[Line]:
+    for key, value in spec.items():
+        if isinstance(value, Mapping) and value:
+            yield from _keys(value, f"{prefix}{key}.")
+        elif value not in ("", None) and not (isinstance(value, Sequence | Mapping) and not value):
+            yield _said(f"{prefix}{key}", value), ""
+
+
+def _title(text: str) -> Iterator[Line]:
+    yield "", ""
+    yield text, "head"
+
+
+def _said(label: str, value: object) -> str:
+    return clean(f"{label:<{_LABEL}}{'' if value is None else value}", limit=20_000)
+
+
+def _or(step: object) -> object:
+    return "-" if step is None else step
