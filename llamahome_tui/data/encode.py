@@ -23,7 +23,7 @@ from llamahome_tui.errors import DataError
 from llamahome_tui.training.shape import Data
 
 MAX_TEXT = 32 << 20  # characters of one rendered text: a row has at most 16 MiB
-_ASKED = 64  # texts whose prompts are tokenised alone, to see if they are what a model is asked with
+_ASKED = 16  # one text of so many has its prompt tokenised alone, to see if it is what a model is asked with
 _TOGETHER = 32  # rows that are rendered before they are tokenised: each of both is faster when it is not interrupted
 
 
@@ -117,7 +117,6 @@ class Encoder:
         self._options = data.template_options
         self._template = ChatTemplate.load(encoding.model_dir, data.template, encoding.now)
         self._tokens = Tokens.load(encoding.model_dir, special_tokens(encoding.model_dir))
-        self._asked = 0
 
     def encode(self, samples: Sequence[Sample], watch: Watch | None = None) -> list[Encoded | Bad]:
         """One Encoded or Bad per sample, in order. Raises DataError where no row could be used."""
@@ -210,7 +209,7 @@ class Encoder:
                 ids, mask = self._tokens.framed(ids, mask)
                 framed = len(ids) > len(row.ids)
             else:
-                if JOINED not in doubts and self._is_parted(found, row.ids):
+                if JOINED not in doubts and number % _ASKED == 0 and self._is_parted(found, row.ids):
                     doubts.append(PARTED)
                 found = replace(found, doubts=tuple(doubts)) if doubts else found
             mask[:1] = b"\0" * len(mask[:1])
@@ -218,11 +217,10 @@ class Encoder:
         return made
 
     def _is_parted(self, found: Learned, ids: list[int]) -> bool:
-        """Whether the prompt of the first answer has other tokens alone: seen in the first texts, as templates go."""
+        """Whether the prompt of the first answer has other tokens alone: seen in some of the texts, as templates go."""
         start = found.spans[0][0] if found.spans else 0
-        if not start or self._asked == _ASKED:
+        if not start:
             return False
-        self._asked += 1
         alone = self._tokens.encode_one(found.text[:start]).ids
         return alone != ids[: len(alone)]
 

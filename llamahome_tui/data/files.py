@@ -8,11 +8,14 @@ import shlex
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from llamahome_tui.demo.paths import demo_eval_file, demo_train_file
 from llamahome_tui.errors import DataError, NotFoundError
 
 _WILD = set("*?[")
+
+Stamp: TypeAlias = tuple[int, int, int, int] | None
 
 
 def expand(entries: Sequence[str], folder: Path) -> list[Path]:
@@ -82,6 +85,15 @@ def sha256_of(path: Path, on_part: Callable[[], None] | None = None) -> str:
         return found.hexdigest()
     except OSError as error:
         raise _unusable("", path, f"cannot be read: {error.strerror or error}") from None
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What differs once a file is written to or replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _is_file(key: str, path: Path) -> bool:

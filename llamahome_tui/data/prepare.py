@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llamahome_tui.data.check import MAX_LISTED, Validation, bad_rows, samples, validate
 from llamahome_tui.data.encode import Encoded, Encoding
-from llamahome_tui.data.files import eval_file, expand, sha256_of, weights_by_file
+from llamahome_tui.data.files import Stamp, eval_file, expand, sha256_of, stamp_of, weights_by_file
 from llamahome_tui.data.length import LengthRule, most_tokens
 from llamahome_tui.data.pool import Pool, workers_of
+from llamahome_tui.data.readers.source import named_kind
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.samples import Judged, Pair, Sample, Text, chats_of
-from llamahome_tui.data.template import ChatTemplate
-from llamahome_tui.data.tokens import context_of, tokenizer_digest
+from llamahome_tui.data.template import ChatTemplate, special_tokens, template_files
+from llamahome_tui.data.tokens import context_of, tokenizer_digest, tokenizer_file
 from llamahome_tui.errors import DataError
 from llamahome_tui.training.methods import METHODS, data_of
 
@@ -154,6 +155,7 @@ class _Work:
     template: ChatTemplate | None = field(init=False)
     hashes: dict[str, str] = field(init=False)
     rule: LengthRule = field(init=False)
+    stamps: dict[Path, Stamp] = field(init=False)  # of all that is read, as it was before
     kind: Kind | None = None
     bad: list[Bad] = field(default_factory=list)
     bad_count: int = 0
@@ -175,6 +177,7 @@ class _Work:
                 f"data.eval: {self.eval_file} is the only file of data.train, so nothing is left to train on",
                 hint="leave data.eval out: llamahome --batch train start SPEC --set data.eval=auto",
             )
+        self.stamps = {path: stamp_of(path) for path in (*self.files, *self._model_files())}
         self.template = ChatTemplate.load(self.model_dir, data.template, self.now)
         limit = most_tokens(data, context_of(self.model_dir))
         self.rule = LengthRule(limit, data.long, "data.long" in self.spec.given)
@@ -197,10 +200,12 @@ class _Work:
             "version": VERSION,
             "libraries": f"tokenizers {version('tokenizers')}",
             "train": [self.hashes[str(path)] for path in self.train_files],
+            "kinds": [named_kind(path) for path in self.files],
             "weights": [self._weights()[str(path)] for path in self.train_files],
             "eval": self.hashes[str(self.eval_file)] if self.eval_file else data.eval,
             "tokenizer": tokenizer_digest(self.model_dir),
-            "template": [template.text, template.tool_text, dict(template.special)] if template else None,
+            "special": special_tokens(self.model_dir),
+            "template": [template.text, template.tool_text] if template else None,
             "date": (self.now or datetime.now()).date().isoformat() if template and template.tells_time else "",  # noqa: DTZ005 - the local date, as the template writes it
             "limit": self.rule.limit,
             "settings": {
@@ -235,10 +240,28 @@ class _Work:
                     else:
                         self._add(one, table, writer)
                 self._tell(len(table))
+        self._refuse_changed()
         self.refuse_bad()
         if not self._learns:
             raise _nothing_learned(self.spec)
         return self._finish(table, writer)
+
+    def _model_files(self) -> list[Path]:
+        """The files that say how rows become tokens."""
+        return [tokenizer_file(self.model_dir), *template_files(self.model_dir, self.spec.data.template)]
+
+    def _refuse_changed(self) -> None:
+        """Raises DataError for a file that is not as it was when the key was made: both may have been read."""
+        for path, before in self.stamps.items():
+            if stamp_of(path) == before or (path.is_file() and sha256_of(path) == self.hashes.get(str(path))):
+                continue
+            reason = "has changed while the data were prepared"
+            raise DataError(
+                f"{path} {reason}",
+                code="data.changed",
+                hint="start again when nothing writes to it: llamahome --batch train start SPEC",
+                data={"bad": [Bad(str(path), 0, "", reason).as_dict()], "bad_count": 1},
+            )
 
     def _finish(self, table: RowTable, writer: Writer) -> Store:
         """Split the rows, refuse what is too long, and close the store."""
@@ -352,7 +375,10 @@ class _Work:
         if dropped["untrained"]:
             self.warnings.append(f"{dropped['untrained']} rows have nothing to learn within their length")
         if dropped["in_eval"]:
-            self.warnings.append(f"{dropped['in_eval']} rows also stand in the eval file and are not trained on")
+            grouped = f", or share {self.spec.data.group} with a row of it," if self.spec.data.group else ""
+            self.warnings.append(
+                f"{dropped['in_eval']} rows also stand in the eval file{grouped} and are not trained on"
+            )
 
 
 def _characters(sample: Sample) -> int:

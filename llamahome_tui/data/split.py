@@ -53,15 +53,20 @@ def classes(contents: Hashes) -> Numbers:
     return found
 
 
+def units(contents: Hashes, groups: Hashes | None) -> Numbers:
+    """A number for each row, the same for rows that must not stand on two sides: of one content or one group."""
+    return classes(contents) if groups is None else _units(classes(contents), groups)
+
+
 def hold_out(contents: Hashes, groups: Hashes | None, count: int, seed: int) -> Numbers:
     """About `count` row numbers, in order. `groups` has a number for each row, 0 for none.
 
     Rows with one content or one group are one unit and stay together; a unit that would overshoot is passed over, so
     that the result never exceeds `count`. The same rows give the same choice, in whatever order they stand.
     """
-    units = classes(contents) if groups is None else _units(classes(contents), groups)
-    order = np.lexsort((contents[:, 1], contents[:, 0], units))
-    firsts = np.flatnonzero(_changes(units[order][:, None], first=1))
+    named = units(contents, groups)
+    order = np.lexsort((contents[:, 1], contents[:, 0], named))
+    firsts = np.flatnonzero(_changes(named[order][:, None], first=1))
     sizes = np.diff(np.append(firsts, len(order)))
     chosen: list[int] = []
     held = 0
@@ -121,6 +126,6 @@ def _units(contents: Numbers, groups: Hashes) -> Numbers:
     for one, other in zip(group[shared].tolist(), group[shared + 1].tolist(), strict=True):
         parent[root(one)] = root(other)
     roots = np.array([root(one) for one in range(len(names))], np.int64)
-    units = np.arange(int(contents.max()) + 1, dtype=np.int64) + len(names)  # of contents that are in no group
-    units[content] = roots[group]
-    return units[contents]
+    found = np.arange(int(contents.max()) + 1, dtype=np.int64) + len(names)  # of contents that are in no group
+    found[content] = roots[group]
+    return found[contents]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from llamahome_tui.data.encode import Encoded
-from llamahome_tui.data.split import Hashes, Numbers, classes, group_hash, hashes_of, hold_out, pick, wanted_rows
+from llamahome_tui.data.split import Hashes, Numbers, group_hash, hashes_of, hold_out, pick, units, wanted_rows
 from llamahome_tui.errors import DataError
 
 
@@ -59,20 +59,22 @@ class RowTable:
             self.good += bytes([row.good]) * len(pieces)
 
     def sides(self, setting: float | str, eval_file: str, seed: int) -> tuple[Numbers, Numbers, int]:
-        """Rows for training, rows for evaluation, and how many are not trained on as they also stand in the eval file.
+        """Rows for training, rows for evaluation, and how many are not trained on because of the eval file.
+
+        Those are the rows that also stand in it, or are of a group of it.
 
         `setting` is `data.eval`, and counts where there is no file. Raises DataError where no row can be held out.
         """
         contents = hashes_of(self._contents)
+        groups: Hashes | None = np.frombuffer(self._groups, np.uint64) if self._groups else None
         if eval_file:
             first = self._first_rows[self._files.index(eval_file)] if eval_file in self._files else len(self)
-            named = classes(contents)
-            seen = np.zeros(len(self) + 1, np.bool_)
+            named = units(contents, groups)
+            seen = np.zeros(int(named.max(initial=0)) + 1, np.bool_)
             seen[named[first:]] = True
             train = np.flatnonzero(~seen[named[:first]])
             return train, np.arange(first, len(self)), first - len(train)
         count = wanted_rows(setting, len(self))
-        groups: Hashes | None = np.frombuffer(self._groups, np.uint64) if self._groups else None
         held = hold_out(contents, groups, count, seed) if count else np.zeros(0, np.int64)
         if count and not len(held):
             raise DataError(

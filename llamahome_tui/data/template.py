@@ -167,6 +167,15 @@ class ChatTemplate:
                 ) from None
 
 
+def template_files(model_dir: Path, override: str | Path = "") -> list[Path]:
+    """The files that a template and its special tokens may come from, there or not."""
+    named = [model_dir / name for name in ("special_tokens_map.json", "tokenizer_config.json")]
+    if override:
+        return [*named, Path(override)]
+    own = [model_dir / name for name in ("chat_template.jinja", "chat_template.json")]
+    return [*named, *own, *sorted((model_dir / "additional_chat_templates").glob("*.jinja"))]
+
+
 def special_tokens(model_dir: Path) -> dict[str, str]:
     """The special tokens by name (`bos_token`: "<s>"), as the tokenizer's files have them."""
     found: dict[str, str] = {}

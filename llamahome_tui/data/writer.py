@@ -179,12 +179,13 @@ class _Folder:
     def publish(self, place: Path) -> None:
         """Rename the folder into its place; where another writer was first, theirs is the same and stays."""
         try:
-            if load(place) is None:
-                shutil.rmtree(place, ignore_errors=True)
-                self.path.rename(place)
+            self.path.rename(place)  # fails where a folder stands that is not empty, so nobody's is lost
         except OSError:
             if load(place) is None:
-                raise
+                harmed = self.path.with_suffix(".old.tmp")
+                place.rename(harmed)
+                self.path.rename(place)
+                _remove(harmed)
         parent = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(parent)
@@ -199,6 +200,13 @@ class _Folder:
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self._lock)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sweep(parent: Path) -> None:

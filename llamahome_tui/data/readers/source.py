@@ -139,6 +139,17 @@ def _regular(path: Path) -> io.FileIO:
     return io.FileIO(descriptor)
 
 
+def named_kind(path: Path) -> str:
+    """The kind that a file's name says it is, "" where it says none: by it the same bytes may be other rows."""
+    return _KINDS.get(_suffix(path.name.lower()), "")
+
+
+def _suffix(name: str) -> str:
+    """The ending that tells the kind: before that of an archive."""
+    suffix = Path(name).suffix
+    return Path(name).with_suffix("").suffix if suffix in _PACKED else suffix
+
+
 def _told(path: Path, raw: io.FileIO) -> Source:
     size = os.fstat(raw.fileno()).st_size
     name = path.name.lower()
@@ -146,10 +157,9 @@ def _told(path: Path, raw: io.FileIO) -> Source:
     raw.seek(0)
     packing = packing_of(head)
     suffix = Path(name).suffix
-    if suffix in _PACKED:
-        if head and packing != _PACKED[suffix]:
-            raise Unreadable(f"is named {suffix}, and is no {_PACKED[suffix]} archive: rename it", 0)
-        suffix = Path(name).with_suffix("").suffix
+    if suffix in _PACKED and head and packing != _PACKED[suffix]:
+        raise Unreadable(f"is named {suffix}, and is no {_PACKED[suffix]} archive: rename it", 0)
+    suffix = _suffix(name)
     stream: BinaryIO
     if not packing:
         stream = io.BufferedReader(raw, limits.CHUNK)
