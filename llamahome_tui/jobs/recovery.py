@@ -29,11 +29,16 @@ class Checkpoint:
 
 def checkpoints(run: Run) -> list[Checkpoint]:
     """Every checkpoint folder, oldest step first. Complete means here: every file is there with its right size."""
+    return checkpoints_in(run.checkpoints_dir)
+
+
+def checkpoints_in(folder: Path) -> list[Checkpoint]:
+    """The same of any folder that holds checkpoints."""
     found = []
     try:
-        with os.scandir(run.checkpoints_dir) as entries:
+        with os.scandir(folder) as entries:
             folders = [(entry.name, Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     for name, path in folders:
         match = _FOLDER.fullmatch(name)

@@ -52,6 +52,7 @@ def check(context: Context, spec: Spec) -> Spec:
     if spec.data.long != "split" and not spec.data.weights:  # which make more rows of fewer
         weights.refuse_small_data(spec, rows)
     has_room(context, spec, located)
+    has_mirror(spec)
     return pinned(spec, located)
 
 
@@ -155,6 +156,18 @@ def pinned(spec: Spec, located: Located) -> Spec:
     if spec.model.id != "demo" and located.id == str(located.path):
         return replace(spec, model=replace(spec.model, id=str(located.path)))
     return spec
+
+
+def has_mirror(spec: Spec) -> None:
+    """Raises ConfigError when the mirror is no folder that can be written: a run would only find out much later."""
+    folder = spec.checkpoint.mirror
+    if folder and not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        what = "can't be written" if Path(folder).is_dir() else "is no folder"
+        raise ConfigError(
+            f"checkpoint.mirror: {folder} {what}",
+            code="checkpoint.mirror",
+            hint=f"mount its disk, or make it: mkdir -p {folder}",
+        )
 
 
 def has_room(context: Context, spec: Spec, located: Located) -> None:

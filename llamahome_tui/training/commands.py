@@ -16,6 +16,7 @@ from llamahome_tui.jobs.store import Run, RunStore
 from llamahome_tui.jobs.submit import submit
 from llamahome_tui.outcome import Accepted, Level, Note, Outcome, Result
 from llamahome_tui.training import checks
+from llamahome_tui.training.mirror import Copy, copies
 from llamahome_tui.training.spec import SCHEMA, STDIN, Spec, make_spec, read_spec, read_spec_file
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def start(
         if earlier is not None:
             yield from _again(context, earlier, wanted, detach=detach, foreground=foreground, may_wait=not no_queue)
             return
+    copy = copy_of(wanted) if or_resume else None
     try:
-        run = begin(context, wanted, may_wait=not no_queue)
+        run = begin(context, wanted, may_wait=not no_queue, copy=copy)
     except BusyError as error:
         if not or_resume or error.error_code != "run.name_busy":
             raise
@@ -67,6 +69,8 @@ def start(
         yield from _join(context, RunStore(context.places).resolve(error.data["id"]), detach=detach)
         return
     yield Accepted(run.id)
+    if copy is not None:
+        yield Note(f"goes on from step {copy.step} of {copy.run}, if its copy in the mirror is whole")
     if foreground:
         from llamahome_tui.jobs.commands.foreground import stay_in_foreground
 
@@ -80,8 +84,15 @@ def start(
     yield from stay_with(context, run, "start", changed=True)
 
 
-def begin(context: Context, spec: Spec, *, may_wait: bool = True) -> Run:
+def copy_of(spec: Spec) -> Copy | None:
+    """The checkpoint that the spec's mirror holds of a run of that name, where no such run is here."""
+    return next(copies(Path(spec.checkpoint.mirror), spec.name), None) if spec.checkpoint.mirror else None
+
+
+def begin(context: Context, spec: Spec, *, may_wait: bool = True, copy: Copy | None = None) -> Run:
     """Check everything and make the run; it waits in the queue, and whoever called launches its supervisor.
+
+    With a `copy` it goes on from what its mirror holds.
 
     Raises what `checks.check` and `submit` raise; no run is left then.
     """
@@ -100,6 +111,8 @@ def begin(context: Context, spec: Spec, *, may_wait: bool = True) -> Run:
         "notify": {"on_end": notify.on_end, "on_fail": notify.on_fail},
         "tags": list(spec.tags),
     }
+    if copy is not None:
+        job["mirror"] = spec.checkpoint.mirror
     return submit(context, job, may_wait=may_wait)
 
 

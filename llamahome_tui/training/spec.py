@@ -34,7 +34,7 @@ from llamahome_tui.training.shape import (
     Spec,
     Training,
 )
-from llamahome_tui.training.support import limits
+from llamahome_tui.training.support import HUB, limits
 
 __all__ = [
     "REQUIRED",
@@ -248,6 +248,8 @@ class _Reading:
         for key in ("model.id", "model.adapter"):
             values[key] = self._path(values[key], must_look_like_one=True)
         values["data.template"] = self._path(values["data.template"])
+        if not values["checkpoint.mirror"].startswith(HUB):
+            values["checkpoint.mirror"] = self._path(values["checkpoint.mirror"])
         values["data.train"] = [self._path(entry) if entry != "demo" else entry for entry in values["data.train"]]
         if isinstance(values["data.eval"], str) and values["data.eval"] not in ("auto", "demo"):
             values["data.eval"] = self._path(values["data.eval"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+HUB = "hf://"  # before the name of a repository, where a folder may stand too
+
 # key -> the values that work, and why no others do. A key that is not here works with every value of its type.
 LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "model.trust_remote_code": (("",), "this version runs no code from model repositories"),
     "training.kernels": (("auto", "none"), "this version brings no kernels of its own"),
     "training.compile": ((False,), "this version does not compile"),
-    "checkpoint.mirror": (("",), "this version keeps checkpoints in the run's folder"),
     "launch.target": (("local",), "this version trains on this machine"),
     "launch.strategy": (("auto", "single"), "this version trains on one device"),
     "launch.nodes": ((1,), "this version trains on one machine"),
@@ -28,6 +29,10 @@ def limits(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     many = devices > 1 if isinstance(devices, int) else isinstance(devices, list) and len(devices) > 1
     if many:
         found.append(("launch.devices", "this version trains on one device; set it to 1, to [0], or leave it out"))
+    if str(values.get("checkpoint.mirror", "")).startswith(HUB):
+        found.append(
+            ("checkpoint.mirror", "this version mirrors to a folder, and not yet to a Hub repo; name a folder")
+        )
     return found
 
 

@@ -45,7 +45,7 @@ def newest(run: Run) -> tuple[Checkpoint | None, list[Path]]:
 
     Only for the holder of the trainer's lock: left-overs of a save that was killed are removed.
     """
-    _tidy(run.checkpoints_dir)
+    tidy(run.checkpoints_dir)
     aside = recovery.set_aside_partials(run, hashes=True)
     found = recovery.newest_complete_checkpoint(run)
     if found is None:
@@ -54,7 +54,7 @@ def newest(run: Run) -> tuple[Checkpoint | None, list[Path]]:
     return Checkpoint(found.path, found.step, notes), aside
 
 
-def _tidy(folder: Path) -> None:
+def tidy(folder: Path) -> None:
     """Clear what a killed save left; a checkpoint that was only moved out of the way for its new version comes back."""
     for doomed in folder.glob(".old-*"):
         target = folder / doomed.name.removeprefix(".old-")
@@ -159,11 +159,11 @@ def publish(folder: Path, name: str, fill: Callable[[Path], None], *, step: int 
     return Written(target, size)
 
 
-def rotate(folder: Path, keep: int, best: str) -> None:
-    """Remove all complete checkpoints but the last `keep` and the folder named `best`."""
+def rotate(folder: Path, keep: int, best: str, in_use: str = "") -> None:
+    """Remove all complete checkpoints but the last `keep`, the folder named `best` and one that is being copied."""
     steps = sorted((int(p.name[5:]), p) for p in folder.glob("step-*") if p.name[5:].isdigit())
     for _, path in steps[: -max(1, keep)]:
-        if path.name != best:
+        if path.name not in (best, in_use):
             discard(path)
 
 

@@ -21,6 +21,7 @@ from llamahome_tui.training.trainer import checkpoint, evaluate, flops, memory
 from llamahome_tui.training.trainer.batches import Items
 from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
+from llamahome_tui.training.trainer.mirroring import Mirroring
 from llamahome_tui.training.trainer.report import Report
 from llamahome_tui.training.trainer.schedule import factor
 from llamahome_tui.training.trainer.step import Stepper, StepTooLarge, Taken
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SAVE_AGAIN_S = 30.0  # after a save that found the disk full
 STOP_AGAIN_S = 1.0  # the same while a stop waits for it
+MIRROR_WAITS_S = 60.0  # at the end, for the last copy; at most a quarter of the grace
 STOP_WAITS_S = 30.0  # for so long at most, and for a quarter of the grace: a save takes its own time too
 
 
@@ -81,6 +83,10 @@ class Loop:
             flops=flops.cost_of(stepper.trainee, reference=METHODS[spec.method.kind].reference).of,
             peak_flops=flops.peak_of(stepper.trainee),
         )
+        mirror = spec.checkpoint.mirror
+        self._mirror = Mirroring(Path(mirror), child.run, spec.checkpoint.keep) if mirror else None
+        if self._mirror and counters.step:
+            self._mirror.offer(f"step-{counters.step}", Path(self._best_path()).name)
         self._saved_at_step = counters.step or -1
         self._saved_at = time.monotonic()
         self._save_due = False  # a save failed and is owed
@@ -91,6 +97,12 @@ class Loop:
 
     def run(self) -> str:
         """Train; gives the reason of the `end` event: completed, stopped or paused."""
+        try:
+            return self._run()
+        finally:
+            self._finish_mirror()
+
+    def _run(self) -> str:
         counters = self.counters
         self._report.progress()
         try:
@@ -177,6 +189,7 @@ class Loop:
             pass
         if self._save_is_due():
             self._save()
+        self._tell_of_mirror()
         for request in (*self._script.due(self.counters.step), *self.child.requests()):
             self._obey(request)
         if self._best_unsaved:  # an evaluation that was asked for may find the best too
@@ -335,6 +348,16 @@ class Loop:
         self._saved_at_step = -1  # what was answered must outlive a kill, also where this step is saved already
         self._save(asked=True)
 
+    def _tell_of_mirror(self) -> None:
+        for said in self._mirror.words() if self._mirror else ():
+            self.child.emit("warning", step=self.counters.step, message=said)
+
+    def _finish_mirror(self) -> None:
+        """Let the last copy end, for a while that the grace of a stop has room for."""
+        if self._mirror:
+            self._mirror.finish(min(MIRROR_WAITS_S, self.spec.recovery.grace_s / 4))
+            self._tell_of_mirror()
+
     def _save_is_due(self) -> bool:
         step, wanted = self.counters.step, self.spec.checkpoint
         if step == self._saved_at_step or step == 0:
@@ -395,7 +418,11 @@ class Loop:
             seconds=round(time.perf_counter() - started, 3),
             best=self.best,
         )
-        checkpoint.rotate(run.checkpoints_dir, self.spec.checkpoint.keep, Path(self._best_path()).name)
+        best = Path(self._best_path()).name
+        if self._mirror:
+            self._mirror.offer(written.path.name, best)
+        in_use = self._mirror.in_work if self._mirror else ""
+        checkpoint.rotate(run.checkpoints_dir, self.spec.checkpoint.keep, best, in_use)
 
     @property
     def best(self) -> dict[str, Any] | None:

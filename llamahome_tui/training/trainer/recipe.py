@@ -18,7 +18,7 @@ from llamahome_tui.config.fields import plain
 from llamahome_tui.config.places import Places
 from llamahome_tui.data.prepare import Prepared, prepare
 from llamahome_tui.data.template import ChatTemplate, RenderError
-from llamahome_tui.errors import DataError, ResourceError, SpecError
+from llamahome_tui.errors import DataError, IntegrityError, ResourceError, SpecError
 from llamahome_tui.jobs import replay, report_files
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.journal import tail
@@ -27,7 +27,7 @@ from llamahome_tui.jobs.report import Ending, report_of
 from llamahome_tui.jobs.spawn import SINK_CREDENTIALS
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
-from llamahome_tui.training import auto, weights
+from llamahome_tui.training import auto, mirror, weights
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.methods import METHODS
 from llamahome_tui.training.resume import fixed_changes
@@ -64,6 +64,10 @@ def train(child: Child, places: Places) -> int:
     """Do the run's training from its newest checkpoint on; gives the process's exit status."""
     spec = Spec.from_dict(child.job["spec"])
     resumed, aside = checkpoint.newest(child.run)
+    from_mirror: list[str] = []
+    if resumed is None and child.job.get("mirror"):
+        from_mirror = fetch(child, spec)
+        resumed, aside = checkpoint.newest(child.run)
     refuse(spec, resumed)
     device = model.pick_device()
     surroundings = exactness.surroundings(device)
@@ -73,6 +77,9 @@ def train(child: Child, places: Places) -> int:
 
     def warn(message: str) -> None:
         child.emit("warning", message=message)
+
+    for said in from_mirror:
+        warn(said)
 
     child.emit("phase", phase="data")
     located = find_model(spec, places)
@@ -192,6 +199,22 @@ def leave_report(child: Child, ending: Ending) -> None:
         return
     for one in written:
         child.emit("artifact", sync=True, **one)
+
+
+def fetch(child: Child, spec: Spec) -> list[str]:
+    """Copy the newest whole checkpoint of the mirror into a run that begins; gives what there is to say of it.
+
+    Raises IntegrityError where the mirror has none that can be trusted: to begin anew is for the user to say.
+    """
+    root = Path(child.job["mirror"])
+    found, passed = mirror.fetch(root, spec.name, child.run.checkpoints_dir)
+    if found is None:
+        raise IntegrityError(
+            "; ".join(passed) or f"checkpoint.mirror: {root} has no checkpoint of {spec.name} any more",
+            code="checkpoint.mirror",
+            hint="begin anew: llamahome --batch train start SPEC",
+        )
+    return [*passed, f"goes on from step {found.step} of {found.run}, copied from the mirror {root}"]
 
 
 def refuse(spec: Spec, resumed: Checkpoint | None) -> None:

@@ -1,0 +1,146 @@
+"""Copies of checkpoints in another folder; one counts, there as here, only when what its `complete.json` says is true.
+
+A mirror holds `<run id>/step-<n>/`, so that several runs and several machines can share it. What is read from it is not
+trusted: only files that the list names are taken, none leads out of its folder, and each must have its sha256.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from llamahome_tui.errors import IntegrityError
+from llamahome_tui.jobs import recovery
+from llamahome_tui.jobs.store import read_object, sync_folder, write_object
+
+COUNTERS: Final = "counters.json"
+_RUN: Final = re.compile(r"\d{8}-\d{6}-[a-z0-9][a-z0-9._-]*")
+_BEST: Final = re.compile(r"checkpoints/(step-\d{1,12})")
+_PIECE: Final = 1 << 20
+_LARGEST: Final = 16 << 20  # bytes of a list of files or of counters
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A checkpoint in a mirror that has all its files with their sizes; `best` is the folder of the best before it."""
+
+    run: str
+    path: Path
+    step: int
+    best: str = ""
+
+
+def copies(root: Path, name: str) -> Iterator[Copy]:
+    """What a run of this name could go on from: the newest run first, and of each the last step first.
+
+    A checkpoint whose counters lead anywhere but to a checkpoint beside it is none.
+    """
+    try:
+        runs = sorted((path for path in root.iterdir() if _RUN.fullmatch(path.name)), reverse=True)
+    except OSError:
+        return
+    for folder in runs:
+        if folder.is_symlink():
+            continue
+        for checkpoint in reversed(recovery.checkpoints_in(folder)):
+            notes = read_object(checkpoint.path / COUNTERS, limit=_LARGEST) if checkpoint.complete else None
+            best = _best_of(notes) if notes and _at(notes, "spec", "name") == name else None
+            if best is not None:
+                yield Copy(folder.name, checkpoint.path, checkpoint.step, best)
+
+
+def fetch(root: Path, name: str, into: Path) -> tuple[Copy | None, list[str]]:
+    """Copy the first of `copies` that is whole, with its best, into a run's checkpoints; and why others were passed."""
+    passed: list[str] = []
+    for found in copies(root, name):
+        try:
+            for step in dict.fromkeys(filter(None, (found.best, found.path.name))):
+                copy(found.path.with_name(step), into / step)
+        except (OSError, IntegrityError) as error:
+            passed.append(f"{found.run}/{found.path.name} in the mirror is passed over: {error}")
+            continue
+        return found, passed
+    return None, passed
+
+
+def copy(source: Path, target: Path) -> bool:
+    """Copy a checkpoint so that `target` is there whole or not at all; False when it was there already.
+
+    Every file is read again at the other side and must have its sha256; the list of them goes last. Raises OSError, and
+    IntegrityError where the source is not what its list says.
+    """
+    manifest = read_object(source / recovery.COMPLETE, limit=_LARGEST)
+    files = _files(source, manifest)
+    if read_object(target / recovery.COMPLETE, limit=_LARGEST) == manifest and not recovery.verify(target):
+        return False
+    temporary, doomed = target.with_name(f".tmp-{target.name}"), target.with_name(f".old-{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o700)
+    try:
+        for name, entry in files.items():
+            _copy_file(source / name, temporary / name, entry["bytes"])
+            if recovery.sha256_of(temporary / name) != entry.get("sha256"):
+                raise IntegrityError(f"{name} is not what was written: its sha256 differs")
+        assert manifest is not None
+        write_object(temporary / recovery.COMPLETE, manifest)
+        if target.exists():
+            shutil.rmtree(doomed, ignore_errors=True)
+            target.rename(doomed)
+        temporary.rename(target)
+        sync_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(doomed, ignore_errors=True)
+    return True
+
+
+def _files(source: Path, manifest: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The files that the list names; a checkpoint has no folders in it."""
+    files = manifest.get("files") if manifest is not None and manifest.get("v") == 1 else None
+    if manifest is None or not isinstance(files, dict) or not files:
+        raise IntegrityError(f"{source.name} has no list of its files")
+    if source.name != f"step-{manifest.get('step')}":
+        raise IntegrityError(f"{source.name} is the checkpoint of another step")
+    for name, entry in files.items():
+        if name in ("", ".", "..", recovery.COMPLETE) or "/" in name or "\0" in name:
+            raise IntegrityError(f"{source.name} names a file that leads out of it")
+        if not isinstance(entry, dict) or not isinstance(entry.get("bytes"), int):
+            raise IntegrityError(f"{source.name} has no size for one of its files")
+    return files
+
+
+def _copy_file(source: Path, target: Path, size: int) -> None:
+    """Copy a regular file of so many bytes, and sync it; neither a link is followed nor a pipe waited for."""
+    with os.fdopen(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            raise IntegrityError(f"{source.name} has {status.st_size} bytes, {size} were written")
+        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
+            shutil.copyfileobj(file, out, _PIECE)
+            out.flush()
+            os.fsync(out.fileno())
+
+
+def _best_of(notes: Mapping[str, Any]) -> str | None:
+    """The folder of the best checkpoint, "" where there is none yet, None where the counters are not ours."""
+    counters = notes.get("counters")
+    if not isinstance(counters, dict):
+        return None
+    best = counters.get("best")
+    if best is None:
+        return ""
+    path = best.get("path") if isinstance(best, dict) else None
+    match = _BEST.fullmatch(path) if isinstance(path, str) else None
+    return match[1] if match else None
+
+
+def _at(values: Mapping[str, Any], table: str, key: str) -> object:
+    inner = values.get(table)
+    return inner.get(key) if isinstance(inner, dict) else None

@@ -1,0 +1,110 @@
+"""A run whose folder is lost goes on from its mirror, in a run of its own, to the very end it would have had."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from llamahome_tui.config.places import Places
+from llamahome_tui.errors import ConfigError
+from llamahome_tui.jobs import recovery
+from llamahome_tui.jobs.journal import read
+from llamahome_tui.jobs.store import Run
+from llamahome_tui.start import surroundings
+from llamahome_tui.training import checks, commands
+from llamahome_tui.training.spec import Spec
+from tests.forge import Forge
+from tests.integration.trainer_runs import Bench, adapter, checkpoint_steps, eval_losses, losses, of, show
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with Forge() as forge:
+        yield Bench.make(forge, tmp_path_factory.mktemp("bench"))
+
+
+def another_box(bench: Bench, folder: Path) -> Bench:
+    """The same model and data, and a home in which no run ever was."""
+    environ = {"LLAMAHOME_HOME": str(folder / "home"), "HF_HOME": str(folder / "hf")}
+    places = Places.from_environ(environ)
+    places.ensure()
+    return Bench(bench.forge, places, environ, bench.model, bench.data)
+
+
+def begin(box: Bench, mirror: Path, name: str) -> Run:
+    """What `train start SPEC --or-resume` makes there."""
+    spec = Spec.from_dict(box.spec(lora={"dropout": 0.1}, checkpoint={"mirror": str(mirror)}) | {"name": name})
+    context = surroundings(box.environ, "batch")[0]
+    return commands.begin(context, spec, copy=commands.copy_of(spec))
+
+
+def test_another_box_goes_on_from_the_mirror(bench: Bench, tmp_path: Path) -> None:
+    whole = bench.run("whole", lora={"dropout": 0.1})
+    assert bench.finish(whole)[-1]["reason"] == "completed"
+    root = tmp_path / "mirror"
+    root.mkdir()
+    run = bench.run("mine", lora={"dropout": 0.1}, checkpoint={"mirror": str(root)})
+    trainer = bench.train(run)
+    home = root / run.id
+    while not any(step.complete and step.step >= 6 for step in recovery.checkpoints_in(home)):
+        assert trainer.forge.poll(trainer) is None, show(list(read(run.events_path)))
+        time.sleep(0.002)
+    trainer.kill()
+    trainer.wait()
+    shutil.rmtree(run.dir)
+    newest = recovery.checkpoints_in(home)[-1].step
+
+    box = another_box(bench, tmp_path)
+    found = begin(box, root, "mine")
+    events = box.finish(found)
+    assert events[-1]["reason"] == "completed", show(events)
+    start = of(events, "start")[0]
+    assert (start["from_step"], start["exact"], start["reason"]) == (newest, True, "")
+    assert f"goes on from step {newest} of {run.id}" in of(events, "warning")[0]["message"]
+    after = {step: loss for step, loss in losses(whole).items() if step > newest}
+    assert (losses(found), adapter(found)) == (after, adapter(whole))
+    assert eval_losses(found)[12] == eval_losses(whole)[12]
+    # The new run has a place of its own there, with the last ones and the best.
+    mirrored = [step.step for step in recovery.checkpoints_in(root / found.id) if not recovery.verify(step.path)]
+    assert mirrored == checkpoint_steps(found) and len(of(events, "warning")) == 1
+
+
+def test_a_mirror_without_a_checkpoint_to_trust_fails_the_run_and_begins_nothing(bench: Bench, tmp_path: Path) -> None:
+    root = tmp_path / "mirror"
+    root.mkdir()
+    run = bench.run("torn", lora={"dropout": 0.1}, checkpoint={"mirror": str(root), "keep": 1}, data={"eval": 0})
+    assert bench.finish(run)[-1]["reason"] == "completed"
+    (step,) = recovery.checkpoints_in(root / run.id)
+    state = bytearray((step.path / "trainer.pt").read_bytes())
+    state[len(state) // 2] ^= 1
+    (step.path / "trainer.pt").write_bytes(state)
+    box = another_box(bench, tmp_path)
+    found = begin(box, root, "torn")
+    assert box.train(found).wait() == 1
+    (error,) = of(list(read(found.events_path)), "error")
+    assert error["code"] == "checkpoint.mirror" and "trainer.pt is not what was written" in error["message"]
+    assert error["retry"] is False and "train start SPEC" in error["hint"] and not losses(found)
+
+
+def test_training_goes_on_while_the_mirror_is_gone(bench: Bench, tmp_path: Path) -> None:
+    run = bench.run("gone", checkpoint={"mirror": str(tmp_path / "gone")}, recovery={"grace_s": 2})
+    events = bench.finish(run)
+    assert events[-1]["reason"] == "completed", show(events)
+    first, last = of(events, "warning")
+    assert "No such file" in first["message"] and "training goes on" in first["message"]
+    assert "lacks step-12" in last["message"]
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_mirror_that_is_no_folder_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    spec = Spec.from_dict({"name": "x", "checkpoint": {"mirror": str(tmp_path / "gone")}})
+    with pytest.raises(ConfigError, match=r"checkpoint\.mirror: .* is no folder"):
+        checks.has_mirror(spec)
