@@ -136,7 +136,7 @@ def test_f16_a_pause_that_finds_the_disk_full_is_refused_and_training_goes_on(be
 
 
 def test_f16_who_asks_for_a_pause_is_told_that_it_is_refused(bench: Bench, small_disk: Path) -> None:
-    run, trainer, _ = on_a_full_disk(bench, small_disk, "full-told")
+    run, trainer, _ = on_a_full_disk(bench, small_disk, "full-told", recovery={"retries": 0})
     command = [sys.executable, "-m", "llamahome_tui", "--batch", "runs", "control", run.id, "pause", "--json"]
     told = subprocess.run(
         command, env={**os.environ, **bench.environ}, capture_output=True, text=True, timeout=60, check=False
@@ -144,6 +144,7 @@ def test_f16_who_asks_for_a_pause_is_told_that_it_is_refused(bench: Bench, small
     assert told.returncode == 2 and "control.refused" in told.stdout and "the disk is full" in told.stdout, told
     trainer.kill()
     trainer.wait()
+    eventually(lambda: not run.live, "the end of the supervisor that the command has started")
 
 
 def test_f16_a_stop_waits_a_while_for_room(bench: Bench, small_disk: Path) -> None:
