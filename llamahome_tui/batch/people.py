@@ -10,13 +10,15 @@ from llamahome_tui.batch.paper import Paper
 from llamahome_tui.batch.progress import ProgressLine
 from llamahome_tui.batch.records import Standing, happening, journal_line
 from llamahome_tui.batch.results import TOLD_ALL_THE_SAME, lines_of
+from llamahome_tui.data.row import WAYS_OUT
 from llamahome_tui.errors import LlamaHomeError
 from llamahome_tui.operations import Operation
 from llamahome_tui.outcome import Accepted, Item, Level, Note, Outcome, Progress, Record, Result, Text
 from llamahome_tui.text import clean
-from llamahome_tui.units import human_bytes
+from llamahome_tui.units import human_bytes, human_count
 
 _LONGEST_LINE = 10_000
+_MOST_MISTAKES = 50
 
 
 class People:
@@ -146,9 +148,13 @@ class People:
 
 
 def _mistakes(error: LlamaHomeError) -> list[str]:
-    """The single mistakes behind an error, each with its place, where the message does not already carry them."""
+    """The single mistakes behind an error, each with its place, where the message does not already carry them.
+
+    Ways out that many rows share are said with the first of them; those that are not shown are counted.
+    """
     rows = error.data.get("errors") or error.data.get("bad") or error.data.get("candidates") or []
-    found = []
+    found: list[str] = []
+    told = error.message
     for row in rows if isinstance(rows, list | tuple) else []:
         if not isinstance(row, dict):
             parts = [text := str(row)]
@@ -163,8 +169,11 @@ def _mistakes(error: LlamaHomeError) -> list[str]:
             nearest = f"; did you mean {row['nearest']}?" if row.get("nearest") else ""
             text = ": ".join(part for part in (place, what) if part) + nearest
         if not all(part in error.message for part in parts):
-            found.append(text)
-    return found[:50]
+            what, between, ways = text.partition(WAYS_OUT)
+            found.append(what if between and between + ways in told else text)
+            told += between + ways
+    more = len(found[_MOST_MISTAKES:]) + max(0, error.data.get("bad_count", 0) - len(rows))
+    return [*found[:_MOST_MISTAKES], *([f"and {human_count(more)} more"] if more else [])]
 
 
 def _line(text: str) -> str:

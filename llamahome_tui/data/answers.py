@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llamahome_tui.data.holes import Hole, Shape, emptied, plain_words, shape_of
+from llamahome_tui.data.row import WAYS_OUT
 from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, Rendered, RenderError
 
@@ -26,7 +27,7 @@ class MaskError(Exception):
     """The learned part of a chat cannot be told exactly: `reason`, its kind, and `ways` out of it."""
 
     def __init__(self, reason: str, ways: Sequence[str] = (), why: Why = "tokens") -> None:
-        super().__init__("; ".join((reason, *([f"ways out: {', or '.join(ways)}"] if ways else []))))
+        super().__init__(reason + (WAYS_OUT + ", or ".join(ways) if ways else ""))
         self.reason = reason
         self.ways = tuple(ways)
         self.why = why

@@ -115,7 +115,8 @@ def _parts(content: str) -> list[tuple[Kind | None, str]]:
     if found is None:
         return [("text", content)]
     before, thought, between, text = found.groups()
-    if "<think>" in thought or "<think>" in text:
+    bare = not any(one.strip() for one in (before, thought, text)) and "<think>" not in content
+    if bare or "<think>" in thought or "<think>" in text:
         return [("text", content)]
     return [(None, before), ("thinking", thought), (None, between), ("text", text)]
 

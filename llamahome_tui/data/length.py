@@ -80,7 +80,7 @@ class LengthRule:
         if not count:
             return
         if self.long == "error":
-            raise bad_rows(longest, count)
+            raise bad_rows(longest, count, "data stats SPEC")
         if self.long == "drop" and not self.consent and count > rows * _SHARE:
             raise DataError(
                 f"{count} of {rows} rows are longer than {self.limit} tokens, and more than 1% would be dropped",

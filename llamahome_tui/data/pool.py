@@ -13,6 +13,7 @@ import mmap
 import os
 import pickle
 import selectors
+import shlex
 import signal
 import subprocess
 import sys
@@ -420,7 +421,7 @@ def _fate(encoding: Encoding, limits: Limits, status: int, what: int, sample: Sa
         return ModelError(
             f"{encoding.model_dir / 'tokenizer.json'} is not loaded within {limits.loading_cpu_s:g} s",
             code="model.broken",
-            hint=f"see what is there: llamahome --batch models show {encoding.model_dir}",
+            hint=f"see what is there: llamahome --batch models show {shlex.quote(str(encoding.model_dir))}",
         )
     how = f"by signal {-status}" if status < 0 else f"with exit code {status}"
     return LlamaHomeError(

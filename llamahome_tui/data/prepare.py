@@ -350,7 +350,7 @@ class _Work:
         """Raises DataError if any row was bad."""
         if self.bad_count:
             self._sort_bad()
-            raise bad_rows(self.bad, self.bad_count)
+            raise bad_rows(self.bad, self.bad_count, "data stats SPEC")
 
     def _sort_bad(self) -> None:
         """Keep the first ones: what reading finds and what encoding finds come in no one order."""

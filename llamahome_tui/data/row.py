@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 from llamahome_tui.data.json_values import kind_of, unusable
 from llamahome_tui.data.limits import MAX_DEPTH
 
+WAYS_OUT = "; ways out: "  # in a reason, before what would make the row usable
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -78,7 +78,8 @@ class RowTable:
         held = hold_out(contents, groups, count, seed) if count else np.zeros(0, np.int64)
         if count and not len(held):
             raise DataError(
-                "no rows can be held out: all of them are equal, or of one group",
+                "no rows can be held out: equal rows, and rows of one group, stay together, and there are more of each "
+                f"than the {count} wanted",
                 hint="name a file of held-out rows: llamahome --batch train start SPEC --set data.eval=FILE",
             )
         kept = np.ones(len(self), np.bool_)

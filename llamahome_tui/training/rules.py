@@ -46,7 +46,10 @@ def _data(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "data.train", "has an empty entry"
     entries, weights = values["data.train"], values["data.weights"]
     if weights and len(weights) != len(entries):
-        yield "data.weights", f"has {len(weights)} numbers, and data.train has {len(entries)} entries"
+        yield (
+            "data.weights",
+            f"must have a number for each entry of data.train: {len(entries)}, not {len(weights)}",
+        )
     if any(not weight <= MAX_WEIGHT for weight in weights):
         yield "data.weights", f"must be at most {MAX_WEIGHT}"
     if len(set(entries)) != len(entries):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -29,6 +30,7 @@ UNCUT = Micro("tokens", CPU_MICRO_TOKENS)
 SLACK = 1.5  # the machine is shared
 
 
+@cache
 def lengths_of(name: str) -> list[int]:
     """Tokens of each row, by the demo's tokenizer and template."""
     path = SHARED / name

@@ -110,6 +110,21 @@ def test_rows_that_are_wrong_in_the_same_way_are_all_listed():
     ]
 
 
+def test_shared_ways_out_are_said_once_and_rows_that_are_not_shown_are_counted():
+    writer, _, err = people()
+    reasons = ["is refused; ways out: this, or that"] * 98 + ["is refused; ways out: that"] * 2
+    bad = [{"file": "d.jsonl", "line": line, "field": "", "reason": one} for line, one in enumerate(reasons, 1)]
+    data = {"bad": bad, "bad_count": 250}
+    writer.fail(DataError(f"d.jsonl:1: {reasons[0]} (and 249 more)", hint="see: x", data=data))
+    lines = err.getvalue().splitlines()
+    assert lines[1] == "  d.jsonl:2: is refused"
+    assert lines[-2:] == ["  and 199 more", "see: x"]
+    assert err.getvalue().count("ways out") == 1
+    writer, _, err = people()
+    writer.fail(DataError(f"d.jsonl:1: {reasons[0]}", data={"bad": bad[:1] + bad[-2:], "bad_count": 3}))
+    assert err.getvalue().splitlines()[1:] == ["  d.jsonl:99: is refused; ways out: that", "  d.jsonl:100: is refused"]
+
+
 def test_a_next_step_is_named_once():
     writer, _, err = people("runs show")
     writer.show(Result({"id": "r"}, hint="go on: llamahome x", next=("llamahome x", "llamahome y")))

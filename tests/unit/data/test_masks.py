@@ -299,6 +299,13 @@ def test_thinking_that_a_template_does_not_write_is_a_doubt() -> None:
         spans(drops, chat("hello", "<think>hm</think>fine"))
 
 
+def test_an_answer_that_is_a_bare_end_of_thinking_is_refused_for_what_becomes_of_it() -> None:
+    cuts = templates.CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
+    with pytest.raises(MaskError, match="changes the text of message 2"):
+        spans(cuts, chat("hello", "</think>"))
+    assert spans(templates.CHATML, chat("hello", "</think>")) == ["</think><|im_end|>"]
+
+
 def test_a_template_that_looks_at_the_words_is_refused_or_exact() -> None:
     shouting = templates.CHATML.replace("{{ m.content }}", "{{ m.content | replace('fine', 'FINE') }}")
     with pytest.raises(MaskError, match="changes the text of message 2"):

@@ -143,6 +143,9 @@ def test_where_nothing_can_be_held_out_it_says_so(tmp_path: Path, model: Path) -
     found = stats(Data(train=(write(tmp_path / "a.jsonl", rows),)), model)
     assert (found.rows, found.duplicates.exact, found.overlap.against) == (10, 9, "none")
     assert "no rows can be held out" in found.warnings[0]
+    few = [{"prompt": f"what is {n % 2}", "completion": "it is fine"} for n in range(10)]
+    found = stats(Data(train=(write(tmp_path / "a.jsonl", few),), eval=2), model)
+    assert "there are more of each than the 2 wanted" in found.warnings[0]
     with pytest.raises(DataError, match="context of 512"):
         stats(Data(train=(str(tmp_path / "a.jsonl"),), max_length=4096), model)
 
