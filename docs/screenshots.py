@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import html
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,26 @@ async def _picture(name: str, screen: str, size: tuple[int, int], act: Act) -> N
         await act(pilot)
         await pilot.pause(2.0)
         app.save_screenshot(f"{name}.svg", str(IMAGES))
+    picture = IMAGES / f"{name}.svg"
+    there = {os.environ["LLAMAHOME_HOME"]: "/home/ada/.local/share/llamahome", str(IMAGES.parents[1]): "/home/ada/src"}
+    picture.write_text(elsewhere(picture.read_text(encoding="utf-8"), there), encoding="utf-8")
+
+
+def elsewhere(picture: str, places: Mapping[str, str]) -> str:
+    """A picture with other names for folders, as those of the machine it is made on mean nothing to anybody.
+
+    Each text of it has a width, which changes with its number of characters.
+    """
+
+    def named(found: re.Match[str]) -> str:
+        width, between, text = found.groups()
+        other = text
+        for folder, name in places.items():
+            other = other.replace(folder, name)
+        share = len(html.unescape(other)) / max(1, len(html.unescape(text)))
+        return f'textLength="{float(width) * share:.10g}"{between}>{other}</text>' if other != text else found[0]
+
+    return re.sub(r'textLength="([\d.]+)"([^>]*)>([^<]*)</text>', named, picture)
 
 
 async def _nothing(pilot: Any) -> None:
