@@ -140,27 +140,36 @@ class Shape:
     hidden: int
     bytes_per_value: int
 
-    def activation_bytes(self, *, checkpointing: bool) -> int:
+    def activation_bytes(self, *, checkpointing: bool | float) -> int:
         """Bytes one token's activations hold until the backward pass.
 
         34 x hidden bytes per layer in 16 bits without the attention matrix, which fused attention never writes
-        (Korthikanti et al. 2022, equation 2); with checkpointing each layer's input and one layer in full.
+        (Korthikanti et al. 2022, equation 2); of each checkpointed layer its input, and of these one at a time in full.
         """
         layer = 17 * self.hidden * self.bytes_per_value
-        return layer + self.layers * self.hidden * self.bytes_per_value if checkpointing else layer * self.layers
+        inputs = checkpointed_layers(checkpointing, self.layers)
+        # The first layers are checkpointed: one of them is computed again when the others are no longer needed.
+        return layer * max(1 if inputs else 0, self.layers - inputs) + inputs * self.hidden * self.bytes_per_value
+
+
+def checkpointed_layers(setting: bool | float, layers: int) -> int:
+    """How many of a model's layers are computed again: all or none, a share of them below 1, or a number from 1."""
+    if isinstance(setting, bool):
+        return layers if setting else 0
+    return min(layers, math.ceil(setting * layers) if setting < 1 else int(setting))
 
 
 def micro_batch(
     batch_size: str | int,
-    checkpointing: str | bool,
+    checkpointing: str | float,
     *,
     device: Device,
     global_batch: int,
     longest: int,
     shape: Shape,
     free_bytes: int,
-) -> tuple[Micro, bool]:
-    """The micro-batch and whether to checkpoint gradients.
+) -> tuple[Micro, bool | float]:
+    """The micro-batch and whether, or of how many layers, to checkpoint gradients.
 
     A number of rows is taken as it is. Auto on a CPU: 4,096 tokens, no checkpointing. Auto on a GPU: the tokens whose
     activations take half of the free memory; checkpointing only where that is under 4,096 tokens or under the longest
@@ -168,8 +177,9 @@ def micro_batch(
     """
     room = int(free_bytes * ACTIVATION_SHARE)
     plain = room // max(1, shape.activation_bytes(checkpointing=False))
+    checkpoints: bool | float
     if not isinstance(checkpointing, str):
-        checkpoints = bool(checkpointing)
+        checkpoints = checkpointing
     elif device == "cpu":
         checkpoints = False
     else:

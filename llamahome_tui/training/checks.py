@@ -45,6 +45,7 @@ def check(context: Context, spec: Spec) -> Spec:
     python = python_of(context, spec)
     has_libraries(python, weights.needs_bitsandbytes(spec))
     has_packages(spec.report.to, partial(_lacking, python), python)
+    has_kernels(python, spec)
     located = locate_model(context, spec, store)
     claim = devices.claim(plain_devices(spec), "train", context.environ)
     weights.check(spec, located, cpu=claim.candidates == (devices.CPU,))
@@ -97,6 +98,15 @@ def has_libraries(python: str, bitsandbytes: str = "") -> None:
             hint=f"install: {install}",
             data={"missing": lacking, "python": python or sys.executable},
         )
+
+
+def has_kernels(python: str, spec: Spec) -> None:
+    """Raises SpecError for a kernel that the spec names and the interpreter has not."""
+    from llamahome_tui.training import kernels
+
+    if wanted := list(kernels.needs(spec)):
+        missing = _lacking(python, [need.module for need in wanted])
+        kernels.refuse_lacking([need for need in wanted if need.module in missing])
 
 
 def _is_this(python: str) -> bool:

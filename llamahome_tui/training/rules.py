@@ -129,6 +129,12 @@ def _training(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     warmup = values["training.warmup"]
     if isinstance(warmup, float) and warmup > 1 and not warmup.is_integer():
         yield "training.warmup", "must be a share up to 1, or a whole number of steps"
+    layers = values["training.gradient_checkpointing"]
+    if isinstance(layers, float) and layers > 1 and not layers.is_integer():
+        yield "training.gradient_checkpointing", "must be a share of the layers below 1, or a whole number of them"
+    attention = values["training.attention"]
+    if attention.startswith("flash") and values["training.precision"] == "fp32":
+        yield "training.attention", f"{attention} computes in 16 bits, and training.precision is fp32"
     micro, whole = values["training.batch_size"], values["training.global_batch"]
     if isinstance(micro, int) and micro > whole:
         yield "training.batch_size", f"is over training.global_batch ({whole})"

@@ -114,10 +114,23 @@ class Training:
     precision: str = option(
         "auto", "bf16; fp16 with scaler where bf16 is missing; fp32 on CPU", words=("auto", "bf16", "fp16", "fp32")
     )
-    gradient_checkpointing: bool | Literal["auto"] = option("auto", "auto | true | false", "bool", words=("auto",))
-    attention: str = option("auto", "auto, or an implementation transformers knows", "text")
-    kernels: str = option("auto", "auto | none", "text")
-    compile: bool = option(False, "torch.compile", "bool")
+    gradient_checkpointing: bool | float | Literal["auto"] = option(
+        "auto",
+        "auto | true | false, or of how many layers: a share below 1, a number from 1",
+        "bool",
+        "number",
+        words=("auto",),
+        above=0,
+    )
+    attention: str = option(
+        "auto",
+        "auto | sdpa | eager | flex_attention | flash_attention_2 | flash_attention_3",
+        words=("auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3"),
+    )
+    kernels: str = option(
+        "auto", "auto: liger where it is installed and equal; none | liger", words=("auto", "none", "liger")
+    )
+    compile: bool = option(False, "torch.compile, where it computes the same", "bool")
     neftune: float = option(0.0, "noise on embeddings", "number", minimum=0)
     max_workers: int | Literal["auto"] = option(
         "auto", "processes that prepare data", "int", words=("auto",), minimum=0, maximum=1024

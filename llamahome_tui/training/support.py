@@ -10,8 +10,6 @@ HUB = "hf://"  # before the name of a repository, where a folder may stand too
 # key -> the values that work, and why no others do. A key that is not here works with every value of its type.
 LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "model.trust_remote_code": (("",), "this version runs no code from model repositories"),
-    "training.kernels": (("auto", "none"), "this version brings no kernels of its own"),
-    "training.compile": ((False,), "this version does not compile"),
     "launch.target": (("local",), "this version trains on this machine"),
     "launch.strategy": (("auto", "single"), "this version trains on one device"),
     "launch.nodes": ((1,), "this version trains on one machine"),

@@ -16,6 +16,7 @@ from llamahome_tui.errors import ModelError, SpecError
 from llamahome_tui.models.folder import read_json, weight_files
 from llamahome_tui.models.hub_cache import is_hub_id
 from llamahome_tui.models.weights import read_header
+from llamahome_tui.training import kernels
 
 if TYPE_CHECKING:
     from llamahome_tui.models.locate import Located
@@ -34,6 +35,7 @@ _NEAREST: Final = 4  # names offered for one that is not there
 def check(spec: Spec, located: Located, *, cpu: bool) -> None:
     """Raises SpecError or ModelError (exit 3, with the key) for what this model, or a CPU, cannot do."""
     refuse_precision(spec, cpu=cpu)
+    kernels.refuse_device(spec, cpu=cpu)
     refuse_quantised(spec, located)
     shapes = _shapes(weight_files(located.path))
     check_adapter(spec, located, shapes)

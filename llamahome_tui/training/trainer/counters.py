@@ -53,7 +53,7 @@ class Counters:
 
     micro: Micro
     peak_rate: float  # of the learning-rate schedule; `control lr=X` moves it
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | float = False  # or of how many layers, as in the spec
     batching: str = ""  # how rows lie in micro-batches; "" in checkpoints from before that was chosen
     batching_reason: str = ""
     step: int = 0

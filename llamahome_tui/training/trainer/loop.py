@@ -151,7 +151,7 @@ class Loop:
         else:
             fitting = min(found.fitted, found.length - 1) or found.length // 2
             hint = f"rows of {fitting} tokens should fit: {resume} data.max_length={fitting}"
-            if not self.counters.gradient_checkpointing:
+            if self.counters.gradient_checkpointing is not True:
                 hint = f"keep less for the backward pass: {resume} training.gradient_checkpointing=true; or {hint}"
         return ResourceError(
             f"a micro-batch of {found.shown} tokens does not fit in memory: {found.said}",

@@ -40,7 +40,7 @@ def reader_of(model: Any, base: Any, sample: MicroBatch, autocast: Callable[[], 
     that. Models that scale or cap their logits are noticed by comparing both ways on `sample`, with logits blown up
     so far that a cap must bite; they take the whole way.
     """
-    chunked, whole = _hidden(base), _logits(model)
+    chunked, whole = reader(model, base, hidden=True), reader(model, base, hidden=False)
     head = base.get_output_embeddings()
     if not isinstance(getattr(head, "weight", None), torch.Tensor):
         return whole, False
@@ -66,9 +66,18 @@ def reader_of(model: Any, base: Any, sample: MicroBatch, autocast: Callable[[], 
     return (chunked, True) if same else (whole, False)
 
 
-def _hidden(base: Any) -> Reader:
+def reader(model: Any, base: Any, *, hidden: bool, through: Callable[[Any], Any] | None = None) -> Reader:
+    """A function from a micro-batch to hidden states, or to logits; `through` makes another call of the model's."""
+    if hidden:
+        return _hidden(base, through(base.base_model) if through else None)
+    return _logits(through(model) if through else model)
+
+
+def _hidden(base: Any, run: Any) -> Reader:
     def read(batch: MicroBatch) -> States:
-        hidden = base.base_model(input_ids=batch.ids, use_cache=False, **batch.seams).last_hidden_state
+        hidden = (base.base_model if run is None else run)(
+            input_ids=batch.ids, use_cache=False, **batch.seams
+        ).last_hidden_state
         return States(hidden.flatten(0, 1).index_select(0, batch.positions), batch.labels, base.get_output_embeddings())
 
     return read

@@ -68,12 +68,22 @@ class Trainee:
             bytes_per_value=4 if self.precision == "fp32" else 2,
         )
 
-    def checkpoint_gradients(self) -> None:
-        """Recompute activations in the backward pass instead of keeping them."""
+    def checkpoint_gradients(self, setting: bool | float = True) -> bool:
+        """Recompute activations in the backward pass instead of keeping them, of all layers or of the first so many.
+
+        The first: when they are computed again, what the later ones kept is gone already. False where the model knows
+        no layers one by one, so that all are recomputed.
+        """
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
         self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        layers = [one for one in self.base.modules() if isinstance(one, GradientCheckpointingLayer)]
+        for layer in layers[auto.checkpointed_layers(setting, len(layers)) :]:
+            layer.gradient_checkpointing = False
         if self.lora:
             # Frozen embeddings give activations without a gradient, and checkpointed layers would stop there.
             self.base.enable_input_require_grads()
+        return bool(layers) or setting is True
 
 
 def pick_device() -> Any:
@@ -100,6 +110,8 @@ def load(spec: Spec, source: Source, device: Any, say: Callable[[str], None], sa
     lora = spec.lora.enabled
     # A frozen base lies in the compute precision; weights that learn stay in float32 and are cast in the forward pass.
     dtype = _dtype(precision) if lora else torch.float32
+    if precision == "fp32" and device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32
     if not lora:
         base = _load_base(source, dtype, spec.training.attention, device)
         return _ready(spec, base, base, device, precision, lora=False)
@@ -154,8 +166,8 @@ def _load_base(source: Source, dtype: Any, attention: str, device: Any, quantiza
         model = AutoModelForCausalLM.from_pretrained(
             source.path,
             dtype=dtype,
-            # None takes sdpa wherever a model has it.
-            attn_implementation=None if attention == "auto" else attention,
+            # None takes sdpa wherever a model has it. Flash attention is turned to once it is proved (kernels.py).
+            attn_implementation=None if attention == "auto" or attention.startswith("flash") else attention,
             device_map={"": device} if device.type == "cuda" or quantization is not None else None,
             local_files_only=True,
             trust_remote_code=False,

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,32 @@ from llamahome_tui.jobs.spawn import SINK_CREDENTIALS
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
 from llamahome_tui.training import auto, mirror, weights
+from llamahome_tui.training import kernels as named
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.methods import METHODS
 from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.sinks import feeds, known
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
-from llamahome_tui.training.trainer import batches, checkpoint, counts, exactness, memory, model, optim, rng
+from llamahome_tui.training.trainer import (
+    batches,
+    checkpoint,
+    counts,
+    exactness,
+    kernels,
+    memory,
+    model,
+    optim,
+    proof,
+    rng,
+)
 from llamahome_tui.training.trainer.batches import Batching, Items, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
 from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.evaluate import Writer
 from llamahome_tui.training.trainer.isolation import isolation_of
 from llamahome_tui.training.trainer.loop import Held, Loop
-from llamahome_tui.training.trainer.loss import reader_of
+from llamahome_tui.training.trainer.loss import reader, reader_of
 from llamahome_tui.training.trainer.model import Source, Trainee
 from llamahome_tui.training.trainer.objectives import objective_of, reference
 from llamahome_tui.training.trainer.step import Stepper
@@ -70,6 +83,8 @@ def train(child: Child, places: Places) -> int:
         resumed, aside = checkpoint.newest(child.run)
     refuse(spec, resumed)
     device = model.pick_device()
+    named.refuse_lacking(named.lacking(spec))
+    named.refuse_device(spec, cpu=device.type == "cpu")
     surroundings = exactness.surroundings(device)
     announce(child, spec, resumed, surroundings)
     for path in aside:
@@ -109,9 +124,19 @@ def train(child: Child, places: Places) -> int:
     if METHODS[spec.method.kind].reference:
         reference.keep(trainee, Path(spec.model.adapter) if spec.model.adapter else located.adapter)
     counters = counters_of(resumed, spec, trainee, max(items.filled))
+    sample = batches.collate([data.train[items.filled.index(min(items.filled))]]).to(device)
+    plain_read, chunked = reader_of(trainee.model, trainee.base, sample, trainee.autocast)
+
+    def degraded(what: str, why: str) -> None:
+        child.emit("degrade", step=counters.step, what=what, why=why)
+
+    def tried() -> batches.MicroBatch:
+        return proof.batch_of(data.train, items.filled, multiple=MULTIPLE["cpu" if device.type == "cpu" else "cuda"])
+
+    kernels.choose(trainee, plain_read, spec.training, tried, degraded)
     batching = batching_of(child, spec, trainee, counters, data.train, items)
-    if counters.gradient_checkpointing:
-        trainee.checkpoint_gradients()
+    if counters.gradient_checkpointing and not trainee.checkpoint_gradients(counters.gradient_checkpointing):
+        warn("training.gradient_checkpointing: this model does not know its layers one by one, and recomputes all")
     chosen = auto.optimizer(spec.training.optimizer, lora=trainee.lora)
     if doubt := optim.doubt(chosen, spec.training.learning_rate):
         warn(doubt)
@@ -123,17 +148,16 @@ def train(child: Child, places: Places) -> int:
         plus_ratio=spec.lora.plus_ratio,
     )
     scaler = torch.amp.GradScaler(device.type) if trainee.precision == "fp16" else None
-    sample = batches.collate([data.train[items.filled.index(min(items.filled))]]).to(device)
-    read, _ = reader_of(trainee.model, trainee.base, sample, trainee.autocast)
+    read = plain_read
+    if spec.training.compile:
+        again = partial(reader, trainee.model, trainee.base, hidden=chunked)
+        read = kernels.compiled(trainee, plain_read, again, tried(), degraded)
     if resumed:
         checkpoint.restore(resumed, trainee, optimizer, scaler)
 
-    def degraded(what: str, why: str) -> None:
-        child.emit("degrade", step=counters.step, what=what, why=why)
-
     stepper = Stepper(
         trainee,
-        objective_of(spec.method, trainee, read, max(items.filled)),
+        objective_of(spec.method, trainee, read, max(items.filled), plain_read),
         optimizer,
         scaler,
         items,
@@ -309,7 +333,8 @@ def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, longes
         return fresh
     counters = Counters.from_dict(resumed.notes["counters"])
     before = Spec.from_dict(resumed.notes["spec"])
-    changed = {key for key in SETTLED if before.get(key) != spec.get(key)}
+    # Of all layers (true) and of one (1) are equal to Python, and not the same.
+    changed = {key for key in SETTLED if repr(before.get(key)) != repr(spec.get(key))}
     if "training.learning_rate" in changed:
         counters.peak_rate = fresh.peak_rate
     if changed & {"training.batch_size", "training.gradient_checkpointing", "data.max_length"}:

@@ -94,6 +94,16 @@ def test_micro_batch_on_a_gpu_follows_the_free_memory() -> None:
     assert checkpointed and tiny == Micro("tokens", 2048, 1024)  # one row is always tried
 
 
+def test_gradients_are_checkpointed_of_all_layers_or_of_some() -> None:
+    settings = {False: 0, 0.01: 1, 0.5: 16, 0.99: 32, 2: 2, 5.0: 5, 40: 32}
+    assert {setting: auto.checkpointed_layers(setting, 32) for setting in settings} == settings
+    assert auto.checkpointed_layers(True, 32) == 32 and auto.checkpointed_layers(1, 32) == 1
+    held = [SHAPE.activation_bytes(checkpointing=setting) for setting in (False, 1, 0.5, 31)]
+    assert held[0] > held[1] > held[2] > held[3]
+    # The last layer is computed again before any other has let go, so that checkpointing it saves nothing.
+    assert SHAPE.activation_bytes(checkpointing=True) - held[3] == SHAPE.hidden * SHAPE.bytes_per_value
+
+
 def test_batching_is_packed_only_where_kernels_and_padding_make_it_pay() -> None:
     def never() -> float:
         raise AssertionError("a whole epoch is laid out for nothing")

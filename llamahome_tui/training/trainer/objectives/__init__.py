@@ -14,9 +14,14 @@ from llamahome_tui.training.trainer.objectives.reference import refer_by
 __all__ = ["Objective", "objective_of"]
 
 
-def objective_of(method: Method, trainee: Trainee, read: Reader, longest: int) -> Objective:
-    """The objective of [method], over what `read` makes of a micro-batch; no sequence is over `longest` tokens."""
-    refer = refer_by(trainee, read)
+def objective_of(
+    method: Method, trainee: Trainee, read: Reader, longest: int, plain: Reader | None = None
+) -> Objective:
+    """The objective of [method], over what `read` makes of a micro-batch; no sequence is over `longest` tokens.
+
+    `plain` reads the reference, whose adapter is off: of a compiled model that is another one.
+    """
+    refer = refer_by(trainee, plain or read)
     if method.kind == "dpo" and method.loss == "ipo":
         return Ipo(read, refer, method.beta)
     if method.kind == "dpo":
