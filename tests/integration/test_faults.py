@@ -76,7 +76,8 @@ def step_of(run: Run) -> int:
 
 
 def types(path: Path) -> list[str]:
-    return [record["type"] for record in read(path)]
+    """What happened, in its order; the report of a training that leaves none itself comes after its end."""
+    return [record["type"] for record in read(path) if record["type"] != "artifact"]
 
 
 def of(path: Path, kind: str) -> list[dict[str, Any]]:

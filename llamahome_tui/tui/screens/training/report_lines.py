@@ -34,8 +34,8 @@ def _curves(report: Report, ascii_only: bool) -> Iterator[Line]:
             continue
         if name == next(iter(report.curves)):
             yield from _title("Curves")
-        drawn = sparkline(points, 32, bars=_ASCII) if ascii_only else sparkline(points, 32)
-        yield f"{name:<{_LABEL}}{points[0][1]:>10.4g} to {points[-1][1]:<10.4g} {drawn}", ""
+        drawn = sparkline(points, 24, bars=_ASCII) if ascii_only else sparkline(points, 24)
+        yield f"{name:<24} {points[0][1]:>9.4g} to {points[-1][1]:<9.4g} {drawn}", ""
 
 
 def _samples(report: Report) -> Iterator[Line]:
