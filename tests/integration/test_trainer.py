@@ -370,17 +370,23 @@ def test_samples_are_written_before_the_first_step_and_after_the_last(bench: Ben
 
 
 def test_changed_data_or_settings_make_a_resume_inexact_with_the_reason(bench: Bench, tmp_path: Path) -> None:
-    from tests.tinymodel import write_chats
+    from tests.tinymodel import TEMPLATE, write_chats
 
     data = write_chats(tmp_path / "chats.jsonl", 40)
-    run = bench.run("changed", data={"train": [str(data)]})
+    template = tmp_path / "template.jinja"
+    template.write_text(TEMPLATE)
+    run = bench.run("changed", data={"train": [str(tmp_path / "*.jsonl")], "template": str(template)})
     assert bench.finish(run)[-1]["reason"] == "completed"
     write_chats(data, 40, seed=5)
+    write_chats(tmp_path / "more.jsonl", 40, seed=6)
+    template.write_text(TEMPLATE + "{# the same #}")
     control.drop(run, "resume", {"set": {"training.max_steps": 15}})
     events = bench.finish(run)
     start = of(events, "start")[-1]
     assert not start["exact"] and start["from_step"] == 12
-    assert "training.max_steps changed" in start["reason"] and "data changed" in start["reason"]
+    assert "training.max_steps changed" in start["reason"]
+    assert f"data changed: {data}, {template}" in start["reason"]
+    assert f"data added: {tmp_path / 'more.jsonl'}" in start["reason"]
     assert events[-1]["totals"]["steps"] == 15
 
 

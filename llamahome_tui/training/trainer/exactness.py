@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import llamahome_tui
+from llamahome_tui.data.files import expand
+from llamahome_tui.errors import LlamaHomeError
 from llamahome_tui.jobs.recovery import sha256_of
 
 if TYPE_CHECKING:
@@ -78,6 +80,19 @@ def differences(
 def changed_files(hashes: Mapping[str, str]) -> list[str]:
     """Names of data files whose content is no longer what these sha256 say; missing ones count."""
     return [name for name, digest in hashes.items() if _sha256(Path(name)) != digest]
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """The sha256 of each of these files that is there, by its name."""
+    return {str(path): _sha256(path) for path in paths if path.is_file()}
+
+
+def new_files(hashes: Mapping[str, str], entries: Sequence[str]) -> list[str]:
+    """Names of files that `data.train` means by now, as globs do, and that are not among these."""
+    try:
+        return [str(path) for path in expand(entries, Path("/")) if str(path) not in hashes]
+    except LlamaHomeError:  # the preparation says what is missing
+        return []
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,8 @@ from llamahome_tui.cache import cap
 from llamahome_tui.config.fields import plain
 from llamahome_tui.config.places import Places
 from llamahome_tui.data.prepare import Prepared, prepare
-from llamahome_tui.data.template import ChatTemplate, RenderError
+from llamahome_tui.data.template import ChatTemplate, RenderError, template_files
+from llamahome_tui.data.tokens import tokenizer_file
 from llamahome_tui.errors import DataError, IntegrityError, ResourceError, SpecError
 from llamahome_tui.jobs import replay, report_files
 from llamahome_tui.jobs.child import Child
@@ -168,13 +169,15 @@ def train(child: Child, places: Places) -> int:
         degraded=degraded,
     )
 
+    decided_by = exactness.digests([tokenizer_file(located.path), *template_files(located.path, spec.data.template)])
+
     def notes(now: Counters) -> dict[str, Any]:
         return {
             "v": 1,
             "counters": now.to_dict(),
             "surroundings": surroundings,
             "spec": spec.to_dict(),
-            "data": files,
+            "data": files | decided_by,
         }
 
     held = held_out(spec, located, trainee, data)
@@ -275,6 +278,10 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
         reasons = exactness.differences(before["surroundings"], surroundings, before["spec"], spec)
         if changed := exactness.changed_files(before["data"]):
             reasons.append(f"data changed: {', '.join(changed)}")
+        if before["spec"].get("data", {}).get("train") == spec.to_dict()["data"]["train"] and (
+            added := exactness.new_files(before["data"], spec.data.train)
+        ):
+            reasons.append(f"data added: {', '.join(added)}")
     split = tail(child.run.events_path, 1, {"degrade"}, limit_bytes=JOURNAL_BYTES)
     if split and split[0].get("step", 0) >= from_step:
         reasons.append("memory ran out after that step, and may not at the same place again")

@@ -70,3 +70,14 @@ def test_changed_and_missing_data_files_are_named(tmp_path: Path) -> None:
     other.write_text("changed")
     gone.unlink()
     assert exactness.changed_files(hashes) == [str(other), str(gone)]
+
+
+def test_files_that_a_glob_means_by_now_are_named(tmp_path: Path) -> None:
+    first, later = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text("{}")
+    hashes = exactness.digests([first, tmp_path / "none"])
+    assert hashes == {str(first): sha256_of(first)}
+    assert exactness.new_files(hashes, [f"{tmp_path}/*.jsonl"]) == []
+    later.write_text("{}")
+    assert exactness.new_files(hashes, [f"{tmp_path}/*.jsonl"]) == [str(later)]
+    assert exactness.new_files(hashes, [str(tmp_path / "gone.jsonl")]) == []
