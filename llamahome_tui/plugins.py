@@ -13,6 +13,12 @@ from typing import Any, Final
 
 from llamahome_tui.errors import ConfigError
 
+# What an entry point of a group has to name; a sink is any function that opens one.
+_MADE_OF: Final = {
+    "llamahome.methods": "llamahome_tui.training.methods:PluggedMethod",
+    "llamahome.formats": "llamahome_tui.data.plugged:PluggedFormat",
+    "llamahome.adapters": "llamahome_tui.models.adapted:ModelFormat",
+}
 _LONGEST: Final = 300  # characters of what a broken one says
 
 
@@ -21,6 +27,7 @@ class Group(StrEnum):
 
     METHODS = "llamahome.methods"
     FORMATS = "llamahome.formats"
+    ADAPTERS = "llamahome.adapters"
     SINKS = "llamahome.sinks"
 
 
@@ -36,9 +43,15 @@ class Plugin:
     def load(self) -> Any:
         """The object that it names. Raises ConfigError `plugin.broken`, whatever its module does on the way."""
         try:
-            return resolve(self.value)
-        except Exception as error:
+            found = resolve(self.value)
+        except Exception as error:  # a stranger's module may raise anything while it is imported
             raise broken(self, f"{type(error).__name__}: {error}") from error
+        wanted = resolve(_MADE_OF[self.group]) if self.group in _MADE_OF else None
+        if wanted is None and not callable(found):
+            raise broken(self, f"{self.value} is no function")
+        if wanted is not None and not isinstance(found, wanted):
+            raise broken(self, f"{self.value} is a {type(found).__name__}, and has to be a {wanted.__name__}")
+        return found
 
 
 def broken(plugin: Plugin, reason: str) -> ConfigError:
@@ -85,3 +98,19 @@ def listed(group: Group, taken: Iterable[str] = ()) -> tuple[Mapping[str, Plugin
         else:
             known[name] = next(iter(claims))
     return known, tuple(faults)
+
+
+def named(group: Group, name: str, taken: Iterable[str] = ()) -> Plugin | None:
+    """The plug-in of that name, not loaded; None where there is none."""
+    return listed(group, taken)[0].get(name)
+
+
+def own(group: Group) -> tuple[str, ...]:
+    """The names that LlamaHome brings itself, which no plug-in can take."""
+    if group is Group.METHODS:
+        return tuple(resolve("llamahome_tui.training.methods:METHODS"))
+    if group is Group.FORMATS:
+        return tuple(resolve("llamahome_tui.data.formats:FORMATS"))
+    if group is Group.SINKS:
+        return tuple(resolve("llamahome_tui.training.sinks.known:BUILT_IN"))
+    return ()

@@ -28,9 +28,9 @@ _FEW: Final = 8  # files that a command is said again with
 
 def formats(context: Context) -> Iterator[Outcome]:
     """Every format of rows: how it is told, an example, and what is learned of it."""
-    from llamahome_tui.data.formats import RULES
+    from llamahome_tui.data.formats import rules
 
-    yield Result([dataclasses.asdict(rule) for rule in RULES])
+    yield Result([dataclasses.asdict(rule) for rule in rules()])
 
 
 def inspect(

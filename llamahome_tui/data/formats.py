@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llamahome_tui.data import plugged
 from llamahome_tui.data.chat_formats import Origin, alpaca, completion, listed
 from llamahome_tui.data.fields import RowError, text_of
 from llamahome_tui.data.preference import judged, pair
 from llamahome_tui.data.rows import Row
 from llamahome_tui.data.samples import Sample, Text
 from llamahome_tui.data.turns import LISTS
+from llamahome_tui.text import clean
 
 __all__ = [
     "FIELDS",
@@ -22,6 +24,7 @@ __all__ = [
     "RowError",
     "Rule",
     "most_voted",
+    "rules",
     "shape_of",
     "to_sample",
     "unknown_format",
@@ -104,7 +107,10 @@ def to_sample(row: Row, format: str, columns: Mapping[str, str] | None = None, g
         raise RowError(group, "is missing, and data.group names it")
     key = json.dumps(row.value[group], sort_keys=True, default=str) if group else ""
     try:
-        return _READERS[format](renamed(row.value, columns), Origin(row.file, row.line, key))
+        known, value = format, renamed(row.value, columns)
+        if format not in _READERS:
+            known, value = _plugged(format, value)
+        return _READERS[known](value, Origin(row.file, row.line, key))
     except RowError as problem:
         raise RowError(_theirs(problem.field, columns), problem.reason) from None
 
@@ -112,7 +118,7 @@ def to_sample(row: Row, format: str, columns: Mapping[str, str] | None = None, g
 def most_voted(shapes: Sequence[str]) -> str:
     """The format that stands most often among the shapes of rows, or "" where none does."""
     known = [shape for shape in shapes if shape]
-    return max(FORMATS, key=known.count) if known else ""
+    return max([*FORMATS, *sorted({*known} - {*FORMATS})], key=known.count) if known else ""
 
 
 def shape_of(value: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> str:
@@ -123,7 +129,20 @@ def shape_of(value: Mapping[str, Any], columns: Mapping[str, str] | None = None)
     shape = _conversation(value)
     if shape and _has_label(value):
         return "labels"
-    return shape or ("text" if isinstance(value.get("text"), str) else "")
+    return shape or ("text" if isinstance(value.get("text"), str) else plugged.told(value, FORMATS))
+
+
+def rules() -> tuple[Rule, ...]:
+    """Every format, those of plug-ins that load included."""
+    brought = plugged.sound(FORMATS).items()
+    return (*RULES, *(Rule(name, clean(one.rule), clean(one.example), clean(one.learned)) for name, one in brought))
+
+
+def _plugged(format: str, value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    try:
+        return plugged.written(format, value, FORMATS)
+    except ValueError as problem:
+        raise RowError("", str(problem)) from None
 
 
 def unknown_format(rows: Sequence[Row]) -> str:

@@ -16,9 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from llamahome_tui.data import plugged
 from llamahome_tui.data.check import MAX_LISTED, Validation, bad_rows, samples, validate
 from llamahome_tui.data.encode import Encoded, Encoding
 from llamahome_tui.data.files import Stamp, eval_file, expand, sha256_of, stamp_of, weights_by_file
+from llamahome_tui.data.formats import FORMATS
 from llamahome_tui.data.length import LengthRule, most_tokens
 from llamahome_tui.data.pool import Pool, workers_of
 from llamahome_tui.data.readers.source import named_kind
@@ -27,7 +29,7 @@ from llamahome_tui.data.samples import Judged, Pair, Sample, Text, chats_of
 from llamahome_tui.data.template import ChatTemplate, special_tokens, template_files
 from llamahome_tui.data.tokens import context_of, tokenizer_digest, tokenizer_file
 from llamahome_tui.errors import DataError
-from llamahome_tui.training.methods import METHODS, data_of
+from llamahome_tui.training.methods import METHODS, data_of, method_of
 
 if TYPE_CHECKING:
     from llamahome_tui.data.examples import Examples, Kind, Store
@@ -222,6 +224,7 @@ class _Work:
                 )
             },
             "consent": self.rule.consent,
+            **({"plugins": list(found)} if (found := plugged.versions(FORMATS)) else {}),
         }
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=dict)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
@@ -318,7 +321,7 @@ class _Work:
         if kind == self.kind:
             return
         method = self.spec.method.kind
-        wanted = METHODS[method].rows
+        wanted = method_of(method).rows
         if kind != wanted:
             fitting = ", ".join(name for name, one in METHODS.items() if one.rows == kind)
             reason = f"these rows are {_KINDS[kind]} (for {fitting}), and method.kind = {method} trains on "

@@ -61,7 +61,10 @@ def _locate(
         return _checked(Located(demo_model_dir(), "demo"))
     path = _as_folder(model_id, folder)
     if path is not None:
-        return _checked(Located(path, str(path)))
+        from llamahome_tui.models.adapted import adapted
+
+        plain = None if (path / "config.json").is_file() else adapted(path, places.cache)
+        return _checked(Located(plain or path, str(path)))
     named = _named(model_id, places)
     if named is not None:
         return named

@@ -22,6 +22,7 @@ from llamahome_tui.units import human_bytes
 
 GIB = 1024**3
 LOW_DISK = 20 * GIB
+PLUGIN_S = 60.0  # for a plug-in to be imported
 NO_DISK = 1 * GIB
 TRAIN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
 _ASK_VERSIONS = (
@@ -31,6 +32,14 @@ _ASK_VERSIONS = (
     "    try: found[name] = m.version(name)\n"
     "    except m.PackageNotFoundError: found[name] = None\n"
     "print(json.dumps(found))\n"
+)
+_LOAD_PLUGIN = (
+    "import json, sys\n"
+    "sys.path[:] = json.loads(sys.argv[1])\n"
+    "from llamahome_tui import errors, plugins\n"
+    "try: plugins.listed(plugins.Group(sys.argv[2]))[0][sys.argv[3]].load(); said = ''\n"
+    "except errors.ConfigError as error: said = error.message\n"
+    "print(); print(json.dumps(said))\n"
 )
 _ASK_CUDA = "import torch, json; print(json.dumps([torch.cuda.device_count(), torch.version.cuda]))"
 
@@ -238,8 +247,24 @@ def logout(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def plug_ins(patient: Patient) -> Iterator[Finding]:
+    """What other packages bring, each loaded in a process of its own; no line where there is none."""
+    from llamahome_tui import plugins
+
+    for group in plugins.Group:
+        found, faults = plugins.listed(group, plugins.own(group))
+        for fault in faults:
+            yield Finding("plug-ins", State.WARN, clean(fault), "pip list")
+        for name, plugin in found.items():
+            reason = _broken_plugin(group.value, name, patient.environ)
+            if not reason:
+                yield Finding("plug-ins", State.OK, clean(f"{name} ({group}, of {plugin.package})"))
+                continue
+            yield Finding("plug-ins", State.WARN, clean(reason), clean(f"pip show {plugin.package.partition(' ')[0]}"))
+
+
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
-    gpu, training_packages, memory, disk, state_folder, model_cache, terminal, compiled, logout,
+    gpu, training_packages, memory, disk, state_folder, model_cache, terminal, compiled, logout, plug_ins,
 )  # fmt: skip
 
 
@@ -257,6 +282,24 @@ def _ask(python: str, code: str, *arguments: str, timeout_s: float) -> object:
         return json.loads(done.stdout) if done.returncode == 0 else None
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
+
+
+def _broken_plugin(group: str, name: str, environ: Mapping[str, str]) -> str:
+    """Why a plug-in does not load, "" where it does. Its code runs in a process that knows no secret and may hang."""
+    from llamahome_tui.config.secrets import strip_secrets
+
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _LOAD_PLUGIN, json.dumps(sys.path), group, name],
+            capture_output=True,
+            timeout=PLUGIN_S,
+            stdin=subprocess.DEVNULL,
+            env=strip_secrets(environ),
+            check=False,
+        )
+        return str(json.loads(done.stdout.splitlines()[-1]))
+    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
+        return f"the plug-in {name} ({group}) ends or holds up the process that loads it"
 
 
 def _not_writable(folder: Path) -> str:

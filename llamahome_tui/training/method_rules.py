@@ -6,14 +6,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llamahome_tui.config.fields import plain
-from llamahome_tui.training.methods import HIGHER, METHODS
+from llamahome_tui.errors import ConfigError
+from llamahome_tui.training.methods import HIGHER, method_of
 from llamahome_tui.training.shape import SCHEMA
 
 
 def of_method(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[tuple[str, str]]:
     """(key, reason) for each rule that is broken; what `broken_rules` asks for."""
     kind = values["method.kind"]
-    method = METHODS[kind]
+    try:
+        method = method_of(kind)
+    except ConfigError as error:
+        yield "method.kind", error.message
+        return
     for name in ("loss", "beta", "gamma", "label_smoothing"):
         key = f"method.{name}"
         if name not in method.keys and _chosen(key, values, given):
@@ -43,7 +48,7 @@ def _of_answers(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str
 
 
 def _metrics(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    method, metric = METHODS[kind], values["evaluation.metric"]
+    method, metric = method_of(kind), values["evaluation.metric"]
     if metric not in method.allowed:
         allowed = ", ".join(method.allowed)
         yield "evaluation.metric", f'must be one of {allowed} with method.kind = {kind}, not "{metric[:60]}"'

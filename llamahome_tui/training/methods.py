@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from llamahome_tui import plugins
+from llamahome_tui.errors import ConfigError
 from llamahome_tui.training.shape import Data, Spec
 
 Kind = Literal["rows", "pairs", "labels"]
@@ -43,6 +45,38 @@ METHODS: Final[dict[str, Method]] = {
     "kto": Method("labels", ("beta",), _PREFERENCE, reference=True),
     "simpo": Method("pairs", ("beta", "gamma", "label_smoothing"), _PREFERENCE, generates=True),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PluggedMethod:
+    """What an entry point in `llamahome.methods` names. It is loaded to check specs: it must not import torch.
+
+    `objective` is `module:function`, imported in the trainer alone: called as `objectives.objective_of` is, with
+    ([method], trainee, read, longest), it gives an `objectives.base.Objective`.
+    """
+
+    method: Method
+    objective: str
+
+
+def method_of(kind: str) -> Method:
+    """The method of that name, ours or a plug-in's. Raises ConfigError where its plug-in is gone or broken."""
+    return METHODS.get(kind) or plugged(kind).method
+
+
+def plugged(kind: str) -> PluggedMethod:
+    """A plug-in's method. Raises ConfigError as `method_of` does."""
+    found = plugins.named(plugins.Group.METHODS, kind, METHODS)
+    if found is None:
+        raise ConfigError(
+            f'method.kind: there is no method "{kind[:60]}", and no package brings one',
+            code="training.no_method",
+            hint="see the methods: llamahome --batch train init",
+        )
+    made: PluggedMethod = found.load()
+    return made
+
+
 HIGHER: Final[dict[str, bool]] = {
     "eval_loss": False,
     "eval_perplexity": False,
@@ -55,4 +89,4 @@ HIGHER: Final[dict[str, bool]] = {
 
 def data_of(spec: Spec) -> Data:
     """[data] as the method takes it: what learns every token learns it of chats too."""
-    return replace(spec.data, train_on="all") if METHODS[spec.method.kind].whole else spec.data
+    return replace(spec.data, train_on="all") if method_of(spec.method.kind).whole else spec.data

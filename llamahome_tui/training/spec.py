@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llamahome_tui.config.fields import Mistake, build, flatten, json_schema, nearest_key, plain
+from llamahome_tui import plugins
+from llamahome_tui.config.fields import Field, Mistake, build, flatten, json_schema, nearest_key, plain
 from llamahome_tui.config.secrets import is_secret_name
 from llamahome_tui.config.toml_lines import key_lines, line_of, parse
 from llamahome_tui.errors import NotFoundError, SpecError
@@ -87,6 +88,7 @@ _ELSEWHERE = {
     "load_in_4bit": "model.quantization",
     "early_stopping_patience": "evaluation.patience",
 }
+_PLUGGED = {"method.kind": plugins.Group.METHODS, "data.format": plugins.Group.FORMATS}
 STDIN = "<stdin>"
 OVERRIDE = "--set"
 _VARIABLE = re.compile(r"\$(\$?)\{([^}]*)\}")
@@ -204,6 +206,8 @@ class _Reading:
             self._mistake(key, reason, "" if table else _nearest(key))
             return False
         problem = entry.field.problem(value)
+        if problem and key in _PLUGGED and isinstance(value, str):
+            problem = _with_plugins(key, entry.field).problem(value)
         if problem:
             self._mistake(key, problem)
         return problem is None
@@ -275,6 +279,11 @@ class _Reading:
             self.mistakes.append(Mistake(OVERRIDE, 0, key, reason, nearest))
         else:
             self.mistakes.append(Mistake(self.source, line_of(self.lines, key), key, reason, nearest))
+
+
+def _with_plugins(key: str, field: Field) -> Field:
+    """What a key may name, with what plug-ins bring; looked for only where it is not one of ours."""
+    return replace(field, words=(*field.words, *plugins.listed(_PLUGGED[key], field.words)[0]))
 
 
 def _nearest(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ pytest.importorskip("tensorboard")
 from llamahome_tui.jobs.journal import read
 from tests.forge import Forge
 from tests.integration.trainer_runs import Bench, losses, of, show
+from tests.plugin_packages import EXAMPLE, box, install, write_quiz
 
 pytestmark = pytest.mark.torch
 
@@ -76,3 +78,31 @@ def test_a_sink_of_an_unknown_name_is_refused_before_anything_loads(bench: Bench
     (error,) = of(events, "error")
     assert error["code"] == "spec.invalid" and error["message"].startswith("report.to: there is no sink")
     assert not of(events, "phase")
+
+
+def test_a_run_with_the_method_the_data_the_model_and_the_sink_of_a_package(bench: Bench, tmp_path: Path) -> None:
+    made = install(EXAMPLE, tmp_path)
+    visible = f"import os, sys; sys.path.append({str(made)!r}); os.environ['PYTHONPATH'] = os.pathsep.join(sys.path)\n"
+    run = bench.run(
+        "plugged",
+        method={"kind": "weighted", "beta": 0.5},
+        model={"id": str(box(tmp_path / "boxed", bench.model))},
+        data={"train": [str(write_quiz(tmp_path / "quiz.jsonl"))]},
+        report={"to": ["lines"]},
+    )
+    events = bench.finish(run, before=visible + PATIENT)
+    assert events[-1]["reason"] == "completed" and not of(events, "warning"), show(events)
+    sent = [json.loads(line) for line in (run.dir / "sinks" / "lines" / "lines.jsonl").read_text().splitlines()]
+    assert {one["step"]: one["loss"] for one in sent if "loss" in one} == losses(run)
+    same = bench.run("plain", data={"train": [str(write_plain(tmp_path))]})
+    bench.finish(same)
+    assert losses(run)[1] == pytest.approx(0.5 * losses(same)[1], rel=1e-6), "the method is half of sft"
+
+
+def write_plain(folder: Path) -> Path:
+    """The rows of `write_quiz` in a format of ours."""
+    rows = [json.loads(line) for line in (folder / "quiz.jsonl").read_text().splitlines()]
+    path = folder / "plain.jsonl"
+    pairs = [(f"{row['question']} {' or '.join(row['choices'])}?", row["choices"][row["right"]]) for row in rows]
+    path.write_text("".join(json.dumps({"prompt": one, "completion": other}) + "\n" for one, other in pairs))
+    return path

@@ -16,7 +16,7 @@ from llamahome_tui.jobs.recovery import newest_complete_checkpoint
 from llamahome_tui.jobs.replay import Script
 from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order
-from llamahome_tui.training.methods import METHODS
+from llamahome_tui.training.methods import method_of
 from llamahome_tui.training.trainer import checkpoint, evaluate, flops, memory
 from llamahome_tui.training.trainer.batches import Items
 from llamahome_tui.training.trainer.counters import Best, Counters
@@ -80,7 +80,7 @@ class Loop:
             log_every=spec.training.log_every,
             epoch=order.epoch,
             metrics=stepper.objective.metrics,
-            flops=flops.cost_of(stepper.trainee, reference=METHODS[spec.method.kind].reference).of,
+            flops=flops.cost_of(stepper.trainee, reference=method_of(spec.method.kind).reference).of,
             peak_flops=flops.peak_of(stepper.trainee),
         )
         mirror = spec.checkpoint.mirror

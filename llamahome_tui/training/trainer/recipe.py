@@ -32,7 +32,7 @@ from llamahome_tui.models.locate import Located, locate
 from llamahome_tui.training import auto, mirror, weights
 from llamahome_tui.training import kernels as named
 from llamahome_tui.training.layout import Order, padding_share
-from llamahome_tui.training.methods import METHODS
+from llamahome_tui.training.methods import method_of
 from llamahome_tui.training.resume import fixed_changes
 from llamahome_tui.training.sinks import feeds, known
 from llamahome_tui.training.spec import SCHEMA, Spec
@@ -122,7 +122,7 @@ def train(child: Child, places: Places) -> int:
     rng.seed(spec.training.seed)
     source = Source(located.path, weights.base_name(located), located.adapter)
     trainee = model.load(spec, source, device, warn, resumed.path if resumed else None)
-    if METHODS[spec.method.kind].reference:
+    if method_of(spec.method.kind).reference:
         reference.keep(trainee, Path(spec.model.adapter) if spec.model.adapter else located.adapter)
     counters = counters_of(resumed, spec, trainee, max(items.filled))
     sample = batches.collate([data.train[items.filled.index(min(items.filled))]]).to(device)
@@ -377,7 +377,7 @@ def first_counters(spec: Spec, trainee: Trainee, longest: int) -> Counters:
         spec.training.learning_rate,
         lora=trainee.lora,
         parameters=trainee.parameters,
-        preference=METHODS[spec.method.kind].preference,
+        preference=method_of(spec.method.kind).preference,
     )
     return Counters(peak_rate=rate, micro=micro, gradient_checkpointing=checkpointing)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from llamahome_tui import plugins
+from llamahome_tui.training.methods import METHODS, plugged
 from llamahome_tui.training.shape import Method
 from llamahome_tui.training.trainer.loss import Reader
 from llamahome_tui.training.trainer.model import Trainee
@@ -32,4 +34,7 @@ def objective_of(
         return Orpo(read, method.beta)
     if method.kind == "kto":
         return Kto(read, refer, method.beta, longest)
+    if method.kind not in METHODS:
+        made: Objective = plugins.resolve(plugged(method.kind).objective)(method, trainee, read, longest)
+        return made
     return Likelihood(read, method.label_smoothing)
