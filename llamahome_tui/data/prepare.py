@@ -270,6 +270,12 @@ class _Work:
         """Split the rows, refuse what is too long, and close the store."""
         data, rule = self.spec.data, self.rule
         train, evaluation, in_eval = table.sides(data.eval, str(self.eval_file or ""), data.split_seed)
+        if in_eval and not len(train):
+            grouped = f" or shares {data.group} with it" if data.group else ""
+            raise DataError(
+                f"data.eval: every row of data.train stands in {self.eval_file}{grouped}, so nothing is left to train on",
+                hint="hold out rows of the training files: llamahome --batch train start SPEC --set data.eval=auto",
+            )
         too_long = table.longer_than(rule.limit, train)
         rule.refuse([rule.too_long(*place) for place in table.places(too_long, MAX_LISTED)], len(too_long), len(train))
         lost = table.lost([train, evaluation], rule.limit if rule.drops else None)

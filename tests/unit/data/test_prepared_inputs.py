@@ -85,6 +85,14 @@ def test_a_group_of_the_eval_file_is_not_trained_on(tmp_path: Path) -> None:
     assert (len(found.train), len(found.eval), found.dropped["in_eval"]) == (15, 2, 5)
 
 
+def test_an_eval_file_that_has_every_row_is_named(tmp_path: Path) -> None:
+    model = templates.write_tokenizer(tmp_path / "m", "bytes", templates.CHATML)
+    write(tmp_path / "train.jsonl", rows(3))
+    write(tmp_path / "held.jsonl", rows(5))
+    with pytest.raises(DataError, match=r"every row of data.train stands in .*held.jsonl, so nothing is left"):
+        prepare(spec(tmp_path, "data.eval=held.jsonl"), model, None)
+
+
 def test_warnings_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     # Only rows far behind have a prompt whose end is one token alone, and two before an answer.
     template = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
