@@ -273,7 +273,7 @@ class _Work:
         if in_eval and not len(train):
             grouped = f" or shares {data.group} with it" if data.group else ""
             raise DataError(
-                f"data.eval: every row of data.train stands in {self.eval_file}{grouped}, so nothing is left to train on",
+                f"data.eval: each row of data.train stands in {self.eval_file}{grouped}: nothing is left to train on",
                 hint="hold out rows of the training files: llamahome --batch train start SPEC --set data.eval=auto",
             )
         too_long = table.longer_than(rule.limit, train)

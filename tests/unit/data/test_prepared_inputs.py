@@ -89,7 +89,7 @@ def test_an_eval_file_that_has_every_row_is_named(tmp_path: Path) -> None:
     model = templates.write_tokenizer(tmp_path / "m", "bytes", templates.CHATML)
     write(tmp_path / "train.jsonl", rows(3))
     write(tmp_path / "held.jsonl", rows(5))
-    with pytest.raises(DataError, match=r"every row of data.train stands in .*held.jsonl, so nothing is left"):
+    with pytest.raises(DataError, match=r"each row of data.train stands in .*held.jsonl: nothing is left"):
         prepare(spec(tmp_path, "data.eval=held.jsonl"), model, None)
 
 
