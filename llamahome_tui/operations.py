@@ -112,6 +112,7 @@ NOUNS: dict[str, str] = {
     "train": "start training",
     "runs": "runs: list, follow, control",
     "generate": "let a model or a run write",
+    "evaluate": "measure a model or a run on rows of data",
     "cache": "what takes disk",
     "logs": "logs of LlamaHome and of runs",
     "system": "GPUs, memory, disk, health",
@@ -350,6 +351,45 @@ OPERATIONS: tuple[Operation, ...] = (
             Argument("checkpoint", "best, last, or a step"),
         ),
         example='llamahome --batch generate latest --prompt "Hello"',
+    ),
+    Operation(
+        "evaluate",
+        "",
+        "measure a model or a run on rows of data, alone or beside its base",
+        "evaluation.commands:evaluate",
+        (
+            _positional("model", "run id, Hub id, folder or demo", metavar="RUN|MODEL", completes="model"),
+            Argument(
+                "data",
+                "data files, or a spec that names its eval file",
+                required=True,
+                many=True,
+                metavar="FILE",
+                completes="file",
+                greedy=True,
+            ),
+            Argument(
+                "metric",
+                "when a written answer is right; exact where nothing is said",
+                choices=("exact", "contains", "regex", "command"),
+            ),
+            Argument("pattern", "regex: what must match; {expected} is the answer", default="", metavar="RE"),
+            Argument("expect", "finds the answer in a longer text, as '#### *(.+)'", default="", metavar="RE"),
+            Argument(
+                "command", "command: it gets each row as JSON on stdin and exits 0 (right) or 1 (wrong)", default=""
+            ),
+            Argument("timeout", "seconds a command has for one row", kind="duration", default=30.0),
+            Argument("compare", "do the same with the model that the run began with", choices=("base",)),
+            Argument("checkpoint", "best, last, or a step"),
+            Argument("rows", "so many rows, drawn by the seed; 0: all", kind="int", default=0, metavar="N"),
+            Argument(
+                "max_tokens", "at most so many new tokens; 0: a little over the longest answer", kind="int", default=0
+            ),
+            Argument("seed", "seed of the drawn rows and the intervals", kind="int", default=0),
+            Argument("samples", "so many rows are shown with what was written", kind="int", default=8, metavar="N"),
+            _SET,
+        ),
+        example="llamahome --batch evaluate latest --data test.jsonl --compare base",
     ),
     Operation("cache", "usage", "bytes per category", "cache.commands:usage"),
     Operation("cache", "list", "what takes disk, largest first", "cache.commands:list_entries"),

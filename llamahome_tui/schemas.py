@@ -131,6 +131,15 @@ _TWINS: dict[str, Mapping[str, Any]] = {
 
 _SETTING = shape({"key": TEXT, "value": {}, "origin": TEXT, "where": TEXT, "default": {}, "help": TEXT}, "where")
 
+_SCORES = {"type": "object", "additionalProperties": or_null(NUMBER)}
+_COMPARED = shape({
+    "metric": TEXT, "base": or_null(NUMBER), "tuned": or_null(NUMBER), "difference": or_null(NUMBER),
+    "low": or_null(NUMBER), "high": or_null(NUMBER), "rows": COUNT, "higher_is_better": BOOL,
+})  # fmt: skip
+_CHANGED = shape({
+    "right_to_wrong": COUNT, "wrong_to_right": COUNT, "both_right": COUNT, "both_wrong": COUNT, "p": NUMBER,
+})  # fmt: skip
+
 # CONTRACT: Results that scripts lean on. operation -> the `data` of its result
 RESULTS: dict[str, dict[str, Any]] = {
     "demo": shape({
@@ -166,6 +175,16 @@ RESULTS: dict[str, dict[str, Any]] = {
         "warnings": array(TEXT),
     }),
     "generate": shape({"text": TEXT, "tokens": COUNT, "seconds": NUMBER}),
+    "evaluate": shape({
+        "rows": COUNT, "left_out": COUNT, "metric": or_null(TEXT), "scores": _SCORES,
+        "base_scores": or_null(_SCORES), "comparison": array(_COMPARED), "changed": or_null(_CHANGED),
+        "samples": array(shape({
+            "file": TEXT, "line": COUNT, "prompt": TEXT, "expected": TEXT, "text": TEXT, "score": or_null(NUMBER),
+            "base_text": TEXT, "base_score": or_null(NUMBER),
+        }, "base_text base_score")),
+        "unjudged": COUNT, "failures": array(OBJECT), "max_tokens": COUNT, "seed": {"type": "integer"},
+        "seconds": NUMBER,
+    }),
     "cache usage": OBJECT,
     "logs list": array(shape({"name": TEXT, "size_bytes": COUNT, "modified": TIME, "kind": TEXT, "path": TEXT})),
     "system show": shape({

@@ -276,6 +276,40 @@ def _memory(memory: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _evaluated(data: Any) -> Iterator[str]:
+    yield clean(f"{data['rows']} rows" + (f", {data['left_out']} too long" if data["left_out"] else ""))
+    if data["comparison"]:
+        rows = [
+            (c["metric"], *(_number(c[name]) if c[name] is not None else "" for name in ("base", "tuned")),
+             "" if c["difference"] is None else f"{c['difference']:+.4g}",
+             "" if c["low"] is None or c["high"] is None else f"{c['low']:+.4g} to {c['high']:+.4g}")
+            for c in data["comparison"]
+        ]  # fmt: skip
+        yield from table(("METRIC", "BASE", "TUNED", "DIFFERENCE", "95%"), rows, right="BASE TUNED DIFFERENCE")
+    else:
+        yield from fields((name, _number(value)) for name, value in data["scores"].items() if value is not None)
+    if found := data["changed"]:
+        yield (
+            f"wrong to right {found['wrong_to_right']}, right to wrong {found['right_to_wrong']}, "
+            f"right both times {found['both_right']}, wrong both times {found['both_wrong']} (p {found['p']:.3g})"
+        )
+    for sample in data["samples"]:
+        yield ""
+        yield from fields((
+            ("row", f"{sample['file']}:{sample['line']}"),
+            ("prompt", sample["prompt"]),
+            ("expected", sample["expected"]),
+            *((("base", f"{sample['base_text']}{_verdict(sample['base_score'])}"),) if "base_text" in sample else ()),
+            ("tuned" if "base_text" in sample else "written", f"{sample['text']}{_verdict(sample['score'])}"),
+        ))  # fmt: skip
+
+
+def _verdict(score: float | None) -> str:
+    if score is None:
+        return "  (no verdict)"
+    return "  (right)" if score == 1 else "  (wrong)" if score == 0 else f"  ({score:.3g})"
+
+
 # Forms that draw or mark, and so ask what they are written on.
 _ON_PAPER = {
     "data formats": "batch.looking:formats_lines",
@@ -300,6 +334,7 @@ _FORMS: dict[str, Form] = {
     "runs events": _nothing,
     "runs report": _nothing,
     "generate": _nothing,
+    "evaluate": _evaluated,
     "cache usage": _cache_usage,
     "cache list": _sized,
     "logs list": _sized,

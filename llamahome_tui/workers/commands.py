@@ -59,9 +59,9 @@ def generate(
 
     store = RunStore(context.places)
     located = _located(context, store, model, adapter, checkpoint or "")
-    spec = _spec_of(store, located.run)
+    spec = spec_of(store, located.run)
     data = spec.get("data") if isinstance(spec.get("data"), dict) else {}
-    python = _python(context, spec)
+    python = python_of(context, spec)
     request = GenerateRequest(
         path=str(located.path),
         adapter="" if located.adapter is None else str(located.adapter),
@@ -157,12 +157,12 @@ def _located(context: Context, store: RunStore, model: str, adapter: str | None,
     return replace(located, adapter=weights.path, run=run.id)
 
 
-def _spec_of(store: RunStore, run_id: str | None) -> Mapping[str, Any]:
+def spec_of(store: RunStore, run_id: str | None) -> Mapping[str, Any]:
     spec = None if run_id is None else store.resolve(run_id).effective_job().get("spec")
     return spec if isinstance(spec, dict) else {}
 
 
-def _python(context: Context, spec: Mapping[str, Any]) -> str:
+def python_of(context: Context, spec: Mapping[str, Any]) -> str:
     """The interpreter for the child: the run's own, the configured one, or this one if torch is installed beside us."""
     launch = spec.get("launch")
     own = launch.get("python") if isinstance(launch, dict) else ""

@@ -46,6 +46,11 @@ class Author:
             ends |= set(named) if isinstance(named, list) else set() if named is None else {int(named)}
         self._ends = ends
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a reply."""
+        return self._request.max_tokens
+
     def write(self, prompts: Sequence[Sequence[int]], say: Callable[[str], None] | None = None) -> list[Reply]:
         """Answer tokenised prompts together; `say` gets the pieces of the reply, for one prompt only."""
         import torch
@@ -126,15 +131,15 @@ def answer(request: GenerateRequest, emit: Callable[..., None]) -> None:
     author = Author(request, encoder)
     emit("loaded", device=author.device.type)
     began, tokens = time.monotonic(), 0
-    for rows in _together([len(prompt) for prompt in prompts], request.max_tokens, BATCH_TOKENS[author.device.type]):
+    for rows in together([len(prompt) for prompt in prompts], request.max_tokens, BATCH_TOKENS[author.device.type]):
         say = (lambda piece: emit("text", text=piece)) if request.stream and len(prompts) == 1 else None
-        for index, reply in zip(rows, _write(author, [prompts[i] for i in rows], say), strict=True):
+        for index, reply in zip(rows, write_all(author, [prompts[i] for i in rows], say), strict=True):
             tokens += reply.tokens
             emit("reply", index=index, text=reply.text, tokens=reply.tokens, finish=reply.finish)
     emit("end", tokens=tokens, seconds=time.monotonic() - began)
 
 
-def _write(author: Author, prompts: list[list[int]], say: Callable[[str], None] | None) -> list[Reply]:
+def write_all(author: Author, prompts: list[list[int]], say: Callable[[str], None] | None) -> list[Reply]:
     """Answer them together, or in halves where the memory does not hold all."""
     import torch
 
@@ -149,10 +154,10 @@ def _write(author: Author, prompts: list[list[int]], say: Callable[[str], None] 
             ) from None
     torch.cuda.empty_cache()
     middle = len(prompts) // 2
-    return _write(author, prompts[:middle], None) + _write(author, prompts[middle:], None)
+    return write_all(author, prompts[:middle], None) + write_all(author, prompts[middle:], None)
 
 
-def _together(lengths: Sequence[int], reply: int, budget: int) -> Iterator[list[int]]:
+def together(lengths: Sequence[int], reply: int, budget: int) -> Iterator[list[int]]:
     """Indexes of chats to answer together: of like length, longest first, within the budget of tokens."""
     rows: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -238,18 +243,18 @@ def _end_with_parent() -> None:
     os._exit(143)
 
 
-def main() -> int:
-    """Answer one request. Exit 0 after `end`, 1 after `error`."""
+def main(read: Callable[[str], Any] = GenerateRequest.from_line, work: Callable[..., None] = answer) -> int:
+    """Answer one request: what `read` makes of the line goes to `work`. Exit 0 after `end`, 1 after `error`."""
     # Threads that spin while they wait make a busy machine many times slower; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Libraries print to stdout; only our lines may go where the parent reads.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
         emit = _emitter(out)
-        request = GenerateRequest.from_line(sys.stdin.buffer.readline().decode("utf-8"))
+        request = read(sys.stdin.buffer.readline().decode("utf-8"))
         threading.Thread(target=_end_with_parent, daemon=True).start()
         try:
-            answer(request, emit)
+            work(request, emit)
         except LlamaHomeError as error:
             emit(**error.as_record() | {"kind": "error"})
             return 1

@@ -103,7 +103,7 @@ class Writer:
 
     def exact_share(self, items: Sequence[Item], poll: Callable[[], None]) -> float:
         """Share of rows (0 to 1) whose last trained turn the model writes exactly, white space around it aside."""
-        turns = [turn for item in items if (turn := _last_turn(item.sequences[0])) is not None]
+        turns = [turn for item in items if (turn := last_turn(item.sequences[0])) is not None]
         if not turns:
             return 0.0
         ends = self._ends | ({self._end_of(answer) for _, answer in turns} - {-1})
@@ -175,7 +175,7 @@ class Writer:
         return next((token for token in reversed(answer[-2:]) if token in self._special), -1)
 
 
-def _last_turn(row: Row) -> tuple[list[int], list[int]] | None:
+def last_turn(row: Row) -> tuple[list[int], list[int]] | None:
     """A row's ids up to its last trained stretch, and that stretch."""
     mask = list(row.mask)
     if 1 not in mask[1:]:

@@ -1,0 +1,287 @@
+"""`evaluate`: a model or a run on the rows of files, alone or beside its base; the parent imports no torch.
+
+What is wrong with words, files or rows is said before a model loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamahome_tui.errors import ConfigError, DataError, LlamaHomeError, UsageError
+from llamahome_tui.evaluation import verdict
+from llamahome_tui.evaluation.figures import Answer, Layout, Model, changed, compared, scores, shown
+from llamahome_tui.evaluation.scoring import problem
+from llamahome_tui.outcome import Level, Note, Outcome, Progress, Result
+from llamahome_tui.telling import told
+from llamahome_tui.text import clean
+
+if TYPE_CHECKING:
+    from llamahome_tui.context import Context
+    from llamahome_tui.evaluation.rows import Rows
+    from llamahome_tui.models.locate import Located
+    from llamahome_tui.training.shape import Data
+
+_MODULE = "llamahome_tui.workers.evaluate"
+_USE = "llamahome --batch evaluate RUN --data FILE --compare base"
+_KEPT = ("format", "columns", "template", "template_options", "train_on")  # of a run: how it was given its rows
+_NAMED = 20  # rows without a verdict that are listed
+
+
+def evaluate(
+    context: Context,
+    model: str,
+    data: Sequence[str],
+    metric: str | None = None,
+    pattern: str = "",
+    expect: str = "",
+    command: str = "",
+    timeout: float = 30.0,
+    compare: str | None = None,
+    checkpoint: str | None = None,
+    rows: int = 0,
+    max_tokens: int = 0,
+    seed: int = 0,
+    samples: int = 8,
+    set: Sequence[str] = (),
+) -> Iterator[Outcome]:
+    """Figures of the rows under teacher forcing, and the score of greedy answers; with the base's beside them.
+
+    Close the iterator to stop the child. Raises UsageError, ConfigError (patterns, command), NotFoundError, DataError.
+    """
+    chosen = metric or ("regex" if pattern else "command" if command else "")
+    _check(chosen, pattern, expect, command, (rows, max_tokens, samples), timeout)
+    words = verdict.words_of(command, context.cwd, context.environ) if command else []
+
+    from llamahome_tui.evaluation.rows import read
+    from llamahome_tui.jobs.store import RunStore
+    from llamahome_tui.models.locate import locate
+    from llamahome_tui.workers.child import ask
+    from llamahome_tui.workers.commands import python_of, spec_of
+    from llamahome_tui.workers.evaluate import EvaluateRequest
+    from llamahome_tui.workers.request import GenerateRequest
+
+    store = RunStore(context.places)
+    located = locate(model, context.places, store, checkpoint=checkpoint or "", folder=context.cwd)
+    if located.run is None and (checkpoint or compare):
+        option = "--checkpoint" if checkpoint else "--compare base"
+        raise UsageError(f"{option} goes with a run, and {model} is a model", hint=_USE)
+    spec = spec_of(store, located.run)
+    settings, paths = _data(context, spec, data, set)
+    found: Rows = yield from told(
+        lambda progress: read(paths, settings, located.path, rows, seed, progress), "reading rows", "rows"
+    )
+    if found.kind == "text" and chosen:
+        first = found.asked[0].row
+        raise DataError(
+            f"{first.file}:{first.line}: text: has no answer that --metric {chosen} could be asked of",
+            code="evaluate.no_answer",
+            hint="leave --metric out: llamahome --batch evaluate RUN --data FILE",
+        )
+    chosen = "" if found.kind == "text" else chosen or "exact"
+    layout = Layout(found.kind, len(found.asked), [one.row.good is not False for one in found.asked])
+    base_path = _other_base(context, store, spec, located) if compare and located.adapter is None else ""
+    request = EvaluateRequest(
+        GenerateRequest(
+            path=str(located.path),
+            chats=(),
+            adapter=str(located.adapter or ""),
+            template=settings.template,
+            template_options=settings.template_options,
+            max_tokens=max_tokens,
+            seed=seed,
+        ),
+        [
+            {"sequences": [[list(s.ids), list(s.mask)] for s in one.row.sequences], "good": good}
+            for one, good in zip(found.asked, layout.good, strict=True)
+        ],
+        chosen,
+        pattern,
+        expect,
+        base=compare == "base",
+        base_path=base_path,
+    )
+    models = {"tuned": Model({}, {})} | ({"base": Model({}, {})} if compare else {})
+    expected: dict[int, str] = {}
+    ended: Mapping[str, Any] = {}
+    yield Progress(f"loading {clean(located.id, limit=200)}", 0)
+    try:
+        for record in ask(python_of(context, spec), _MODULE, request.to_line(), context.environ):
+            match record["type"]:
+                case "turn":
+                    expected[record["index"]] = record["expected"]
+                case "measured":
+                    for index, *sums in record["sums"]:
+                        models[record["model"]].measured[index] = tuple(sums)
+                    done = sum(len(one.measured) for one in models.values())
+                    width = 2 if found.kind == "pairs" else 1
+                    yield Progress("measuring", done // width, layout.rows * len(models), "rows")
+                case "reply":
+                    answers = models[record["model"]].answers
+                    answers[record["index"]] = Answer(
+                        record["text"], record["score"], record["tokens"], record["finish"]
+                    )
+                    done = sum(len(one.answers) for one in models.values())
+                    yield Progress("writing", done, len(expected) * len(models), "answers")
+                case "end":
+                    ended = record
+    except LlamaHomeError as error:
+        raise _placed(error, found) from None
+    failures: list[dict[str, Any]] = []
+    if words:
+        failures = yield from _judged(context, words, timeout, found, expected, models)
+    tuned, base = models["tuned"], models.get("base")
+    yield Result({
+        "model": located.id,
+        "revision": located.revision,
+        "run": located.run,
+        "adapter": None if located.adapter is None else str(located.adapter),
+        "data": [str(path) for path in paths],
+        "kind": found.kind,
+        "rows": layout.rows,
+        "left_out": found.long,
+        "metric": chosen or None,
+        "scores": scores(layout, chosen, tuned),
+        "base_scores": None if base is None else scores(layout, chosen, base),
+        "comparison": [] if base is None else compared(layout, chosen, base, tuned, seed),
+        "changed": None if base is None or not chosen else changed(layout.rows, base, tuned),
+        "samples": [_sample(found, expected, row, tuned, base) for row in shown(layout.rows, samples, tuned, base)],
+        "unjudged": len(failures),
+        "failures": failures[:_NAMED],
+        "max_tokens": ended["max_tokens"],
+        "seed": seed,
+        "seconds": ended["seconds"],
+    })  # fmt: skip
+
+
+def _check(metric: str, pattern: str, expect: str, command: str, numbers: tuple[int, int, int], timeout: float) -> None:
+    for option, needs, given in (("--pattern", "regex", pattern), ("--command", "command", command)):
+        if (metric == needs) != bool(given):
+            raise UsageError(f"--metric {needs} and {option} go together", hint=_USE)
+    for option, expression in (("--pattern", pattern), ("--expect", expect)):
+        if expression and (reason := problem(expression)):
+            raise ConfigError(
+                f"{option} {expression}: is no regular expression: {reason}", code="evaluate.pattern", hint=_USE
+            )
+    for option, number in zip(("--rows", "--max-tokens", "--samples"), numbers, strict=True):
+        if number < 0:
+            raise UsageError(f"{option} {number}: give 0 or more", hint=_USE)
+    if timeout <= 0:
+        raise UsageError(f"--timeout {timeout:g}: give more than 0", hint=_USE)
+
+
+def _data(
+    context: Context, spec: Mapping[str, Any], files: Sequence[str], overrides: Sequence[str]
+) -> tuple[Data, list[Path]]:
+    """The settings that the rows are read with, and their files: of a spec those that it holds out."""
+    from llamahome_tui.data.files import eval_file, expand
+    from llamahome_tui.training.spec import make_spec, read_spec_file
+
+    if any(name.endswith(".toml") for name in files):
+        if len(files) > 1:
+            raise UsageError("give one training spec, or data files, not both", hint=_USE)
+        data = read_spec_file(context.cwd / Path(files[0]).expanduser(), environ=context.environ,
+                              overrides=overrides).data  # fmt: skip
+        held = eval_file(data.eval, data.train, Path("/"))
+        if held is None:
+            raise DataError(
+                f"{files[0]}: data.eval: names no file, and what it trains on says nothing about the model",
+                code="evaluate.no_rows",
+                hint="name a file of rows: llamahome --batch evaluate RUN --data FILE",
+            )
+        return _answers(data), [held]
+    kept = spec.get("data") if isinstance(spec.get("data"), dict) else {}
+    known = {name: kept[name] for name in _KEPT if name in kept} if kept else {}
+    named = [name if name == "demo" else str(context.cwd / Path(name).expanduser()) for name in files]
+    document = {"model": {"id": "demo"}, "data": {**known, "train": named, "eval": 0}}
+    made = make_spec(document, source="<command line>", folder=context.cwd, environ=context.environ,
+                     overrides=overrides)  # fmt: skip
+    held = eval_file("demo", (), Path("/"))
+    paths = [held if name == "demo" and held else path for name in named for path in expand([name], Path("/"))]
+    return _answers(made.data), list(dict.fromkeys(paths))
+
+
+def _answers(data: Data) -> Data:
+    """Of chats the answers count, whatever was learned of them: what is asked must end before they begin."""
+    from dataclasses import replace
+
+    return replace(data, train_on="assistant") if data.train_on == "all" else data
+
+
+def _other_base(context: Context, store: Any, spec: Mapping[str, Any], located: Located) -> str:
+    """The model that a run of full fine-tuning began with."""
+    from llamahome_tui.models.locate import locate
+
+    model = spec.get("model") or {}
+    name, revision = str(model.get("id")), str(model.get("revision") or "main")
+    base = locate(name if revision == "main" or "@" in name else f"{name}@{revision}", context.places, store)
+    if base.adapter is not None:
+        raise UsageError(
+            f"run {located.run} trained a whole model from another run's adapter, so it has no single base",
+            hint=f"llamahome --batch evaluate {base.run} --data FILE",
+        )
+    return str(base.path)
+
+
+def _judged(
+    context: Context,
+    words: list[str],
+    timeout: float,
+    found: Rows,
+    expected: Mapping[int, str],
+    models: Mapping[str, Model],
+) -> Generator[Outcome, None, list[dict[str, Any]]]:
+    """Ask the command for each answer; gives the rows that it had no verdict on, with the reason."""
+    from dataclasses import replace
+
+    failures: list[dict[str, Any]] = []
+    total, done = sum(len(one.answers) for one in models.values()), 0
+    for name, one in models.items():
+        for index in sorted(one.answers):
+            asked = found.asked[index]
+            row = {"file": asked.row.file, "line": asked.row.line}
+            told_of = {
+                **row, "model": name, "prompt": asked.prompt, "messages": list(asked.messages),
+                "expected": expected[index], "text": one.answers[index].text,
+            }  # fmt: skip
+            try:
+                score = verdict.judge(words, told_of, context.cwd, context.environ, timeout)
+                one.answers[index] = replace(one.answers[index], score=score)
+            except verdict.Failed as failed:
+                failures.append({**row, "model": name, "reason": str(failed)})
+            done += 1
+            yield Progress("judging", done, total, "answers")
+    if failures:
+        first = failures[0]
+        said = f"{first['file']}:{first['line']}: the command {first['reason']}"
+        if len(failures) == total:
+            raise ConfigError(
+                f"the command gave no verdict at all; {said}", code="evaluate.command", hint=_USE,
+                data={"failures": failures[:_NAMED]},
+            )  # fmt: skip
+        yield Note(f"{len(failures)} of {total} answers have no verdict; {clean(said, limit=500)}", Level.WARNING)
+    return failures
+
+
+def _placed(error: LlamaHomeError, found: Rows) -> LlamaHomeError:
+    """The child's error with the file and line of the row that it is about."""
+    index = error.data.pop("index", None)
+    if not isinstance(index, int):
+        return error
+    row = found.asked[index].row
+    bad = {"file": row.file, "line": row.line, "field": "", "reason": error.message}
+    return DataError(
+        f"{row.file}:{row.line}: {error.message}", code=error.error_code, hint=error.hint,
+        data={**error.data, "bad": [bad], "bad_count": 1},
+    )  # fmt: skip
+
+
+def _sample(found: Rows, expected: Mapping[int, str], row: int, tuned: Model, base: Model | None) -> dict[str, Any]:
+    asked, answer = found.asked[row], tuned.answers[row]
+    sample: dict[str, Any] = {
+        "file": asked.row.file, "line": asked.row.line, "prompt": asked.prompt, "expected": expected[row],
+        "text": answer.text, "score": answer.score,
+    }  # fmt: skip
+    other = None if base is None else base.answers.get(row)
+    return sample | ({} if other is None else {"base_text": other.text, "base_score": other.score})
