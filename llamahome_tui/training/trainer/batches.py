@@ -74,8 +74,15 @@ class MicroBatch:
         if device.type == "cpu":
             return self
 
+        return self._each(lambda value: value.pin_memory().to(device, non_blocking=True))
+
+    def pinned(self, device: Any) -> MicroBatch:
+        """The same in memory that a GPU copies from by itself; for a CPU it is as it was."""
+        return self if device.type == "cpu" else self._each(lambda value: value.pin_memory())
+
+    def _each(self, change: Callable[[Any], Any]) -> MicroBatch:
         def moved(value: Any) -> Any:
-            return value.pin_memory().to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            return change(value) if isinstance(value, torch.Tensor) else value
 
         return replace(
             self,

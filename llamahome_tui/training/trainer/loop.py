@@ -126,7 +126,7 @@ class Loop:
         rate = counters.peak_rate * factor(self.spec.training.scheduler, counters.step, self._total, self._warmup)
         started = time.perf_counter()
         try:
-            taken = self._stepper.take(self._order.rows_of(counters.step), rate)
+            taken = self._stepper.take(self._order.rows_of(counters.step), rate, self._following())
         except StepTooLarge as found:
             self._save("before giving up")
             raise self._too_large(found) from found
@@ -143,6 +143,10 @@ class Loop:
         self._report.stepped(
             taken, time.perf_counter() - started, rate, lambda: memory.peak_bytes(self._trainee.device)
         )
+
+    def _following(self) -> Sequence[int]:
+        after = self.counters.step + 1
+        return self._order.rows_of(after) if self._stepper.ahead and after < self._total else ()
 
     def _too_large(self, found: StepTooLarge) -> ResourceError:
         resume = f"llamahome --batch runs resume {self.child.run.id} --set"

@@ -56,6 +56,17 @@ class StepTooLarge(Exception):
         self.said = said
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The rows of a step that is to come, and its micro-batches by the rows that are in them."""
+
+    items: Mapping[int, Item]
+    batches: Mapping[tuple[int, ...], MicroBatch]
+
+
+NOTHING = Prepared({}, {})
+
+
 class Stepper:
     """Takes optimiser steps, and makes micro-batches smaller where memory runs out."""
 
@@ -87,19 +98,22 @@ class Stepper:
         self._ranks = ranks
         self._learning = trainee.trainable
         self._room = batching.room(items)
+        # A GPU computes while the host makes the next micro-batches. A CPU would only do the same work earlier.
+        self.ahead = trainee.device.type == "cuda"
+        self._prepared = NOTHING
         self._data_s = 0.0
         self._in_work: MicroBatch | None = None
         self._fitted = 0  # tokens, with padding, of the largest micro-batch that went through
 
-    def take(self, indexes: Sequence[int], rate: float) -> Taken:
-        """One step over these rows at this learning rate.
+    def take(self, indexes: Sequence[int], rate: float, following: Sequence[int] = ()) -> Taken:
+        """One step over these rows at this learning rate; `following` are those of the next one, where they are known.
 
         Out of memory: the micro-batch limit is halved and the step is taken again from its beginning, so that its
         gradient is what it would have been. Raises StepTooLarge when a single row does not fit. One of several ranks
         cannot begin again by itself: there the error goes on to whoever called.
         """
         started = time.perf_counter()
-        items = {i: self._items[i] for i in indexes}
+        items = {i: self._prepared.items.get(i) or self._items[i] for i in indexes}
         trained = sum(item.trained for item in items.values())
         squares = sum(len(row.ids) ** 2 for item in items.values() for row in item.sequences)
         self._data_s = time.perf_counter() - started
@@ -117,6 +131,8 @@ class Stepper:
             memory.release()
             rng.restore(before)
             self._shrink(said[0] if said else "out of memory")
+        # All of the step is queued on the device by now, and `_finish` begins with waiting for it.
+        self._prepared = self._prepare(following) if self.ahead else NOTHING
         taken = self._finish(loss, sums, indexes, weight, trained, rate)
         return replace(taken, squares=squares)
 
@@ -128,7 +144,7 @@ class Stepper:
         sums: dict[str, Any] = {}
         for group in self.batching.groups(self._ranks.share(list(items), self._room), self._room, self.micro):
             started = time.perf_counter()
-            batch = self.objective.batch([items[i] for i in group], self.batching)
+            batch = self._prepared.batches.get(tuple(group)) or self._batch(items, group)
             self._in_work = batch
             batch = batch.to(self.trainee.device)
             self._data_s += time.perf_counter() - started
@@ -141,6 +157,16 @@ class Stepper:
                 sums[name] = sums[name] + value if name in sums else value
             self._fitted = max(self._fitted, batch.computed)
         return whole.weight, total, sums
+
+    def _batch(self, items: Mapping[int, Item], group: Sequence[int]) -> MicroBatch:
+        return self.objective.batch([items[i] for i in group], self.batching)
+
+    def _prepare(self, indexes: Sequence[int]) -> Prepared:
+        """The micro-batches of these rows in pinned memory; a limit that changes meanwhile has them made anew."""
+        items = {i: self._items[i] for i in indexes}
+        groups = self.batching.groups(self._ranks.share(list(items), self._room), self._room, self.micro)
+        device = self.trainee.device
+        return Prepared(items, {tuple(group): self._batch(items, group).pinned(device) for group in groups})
 
     def _summed(self, sequences: Sequence[Row], each: Callable[[MicroBatch], Any]) -> Any:
         """What `each` makes of micro-batches of these sequences, added up; without gradients and dropout."""
