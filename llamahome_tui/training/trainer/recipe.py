@@ -70,6 +70,8 @@ SETTLED = (  # keys whose value is in the counters from the first step on
 )
 MULTIPLE: dict[auto.Device, int] = {"cpu": 1, "cuda": 8}  # of tokens: what tensor cores like lengths to be
 ALIVE_S = 5.0  # between two signs of life while data are prepared
+SPLIT = "micro-batch"  # how a `degrade` event begins that is about memory
+SPLITS = 64  # of the last ones that are looked at
 JOURNAL_BYTES = 64 << 20  # of the journal's end that is searched for earlier splits
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -282,8 +284,8 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
             added := exactness.new_files(before["data"], spec.data.train)
         ):
             reasons.append(f"data added: {', '.join(added)}")
-    split = tail(child.run.events_path, 1, {"degrade"}, limit_bytes=JOURNAL_BYTES)
-    if split and split[0].get("step", 0) >= from_step:
+    degraded = tail(child.run.events_path, SPLITS, {"degrade"}, limit_bytes=JOURNAL_BYTES)
+    if any(str(one.get("what")).startswith(SPLIT) and one.get("step", 0) >= from_step for one in degraded):
         reasons.append("memory ran out after that step, and may not at the same place again")
     child.start(
         from_step,

@@ -1,0 +1,45 @@
+"""The `start` event tells of a split that the checkpoint does not know, and of no other degradation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+pytest.importorskip("torch")
+
+from llamahome_tui.jobs.child import Child
+from llamahome_tui.jobs.journal import JournalWriter
+from llamahome_tui.jobs.store import Run
+from llamahome_tui.training.spec import Spec
+from llamahome_tui.training.trainer import recipe
+from llamahome_tui.training.trainer.checkpoint import Checkpoint
+
+pytestmark = pytest.mark.torch
+
+HERE: dict[str, Any] = {"host": "here", "versions": {}, "threads": 1, "device": "cpu", "instructions": "AVX2"}
+
+
+@pytest.mark.parametrize(
+    ("what", "step", "exact"),
+    [
+        ("micro-batch at most 2 rows", 6, False),
+        ("micro-batch at most 2 rows", 5, True),  # the checkpoint of step 6 has it in its counters
+        ("batching sorted", 6, True),
+    ],
+)
+def test_a_split_after_the_checkpoint_is_a_reason(tmp_path: Path, what: str, step: int, exact: bool) -> None:
+    run = Run("20260101-000000-mine", tmp_path)
+    journal = JournalWriter(run.events_path, None)
+    journal.append("degrade", step=step, what=what, why="out of memory")
+    journal.append("degrade", step=6, what="batching sorted", why="it leaks")
+    said: list[tuple[Any, ...]] = []
+    child = cast("Child", SimpleNamespace(run=run, start=lambda *given, **_: said.append(given)))
+    spec = Spec(name="mine")
+    resumed = Checkpoint(tmp_path, 6, {"surroundings": HERE, "spec": spec.to_dict(), "data": {}})
+    recipe.announce(child, spec, resumed, HERE)
+    ((from_step, told, reason),) = said
+    assert (from_step, told) == (6, exact) and ("memory ran out" in reason) is not exact
+    journal.close()
