@@ -334,7 +334,8 @@ def read_object(path: Path, limit: int = _SMALL_FILE) -> dict[str, Any] | None:
         return None
     try:
         with os.fdopen(fd, "rb") as file:
-            data = file.read(limit + 1)
+            # A read takes as much memory as it is allowed to give: with the file's own size it is what is needed.
+            data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
         value = json.loads(data) if len(data) <= limit else None
     except (OSError, ValueError, RecursionError):
         return None
