@@ -395,7 +395,7 @@ def _parent(entry: Path) -> int:
 def test_interrupted_it_leaves_nothing_behind(start_cli, home, model):
     path = written("a.jsonl", *(chat(("user", f"what {n}"), ("assistant", "it is fine " * 200)) for n in range(20_000)))
     process = start_cli("data", "stats", path, "--model", model, "--json")
-    time.sleep(2.0)
+    eventually(lambda: len(processes_of(home)) > 1, "children at work")
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 130
