@@ -98,7 +98,7 @@ class _Made:
     """One text with its tokens. `framed`: a token stands before it that is not in it."""
 
     found: Learned
-    ids: list[int]
+    ids: array[int]
     offsets: Sequence[tuple[int, int]]
     mask: bytearray
     framed: bool
@@ -144,7 +144,7 @@ class Encoder:
         for one in made:
             content.update(one.found.text.encode())
         return Encoded(
-            tuple([Tokenised(array("i", one.ids), one.mask) for one in made]),
+            tuple([Tokenised(one.ids, one.mask) for one in made]),
             content.digest(),
             sample.group,
             sample.file,
@@ -216,7 +216,7 @@ class Encoder:
             made.append(_Made(found, ids, row.offsets, mask, framed))
         return made
 
-    def _is_parted(self, found: Learned, ids: list[int]) -> bool:
+    def _is_parted(self, found: Learned, ids: array[int]) -> bool:
         """Whether the prompt of the first answer has other tokens alone: seen in some of the texts, as templates go."""
         start = found.spans[0][0] if found.spans else 0
         if not start:

@@ -16,6 +16,7 @@ from llamahome_tui.data.answers import Answer, MaskError, Script
 from llamahome_tui.data.samples import Chat
 from llamahome_tui.data.template import ChatTemplate, RenderError
 from llamahome_tui.data.ways import MARKS, OTHER, ways_out
+from llamahome_tui.data.words import Spans
 
 __all__ = ["Learned", "MaskError", "RenderError", "learned", "token_mask", "wanted_turns"]
 
@@ -104,8 +105,9 @@ def token_mask(
     another one when a model is asked, because white space of the answer joins it.
     """
     mask = bytearray(len(offsets))
-    ends = [end for _, end in offsets]
-    if ends != sorted(ends):
+    if isinstance(offsets, Spans):
+        ends = offsets.ends
+    elif (ends := [end for _, end in offsets]) != sorted(ends):
         raise MaskError("the tokenizer moves text around, so that tokens cannot be told apart")
     for start, end in spans:
         first, last = bisect_right(ends, start), bisect_right(ends, end)

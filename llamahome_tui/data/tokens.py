@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from llamahome_tui.data.masks import Learned
 from llamahome_tui.data.samples import Chat
@@ -21,7 +21,7 @@ from llamahome_tui.errors import ModelError
 class RowTokens:
     """A text's token ids and where in the text each stands."""
 
-    ids: list[int]
+    ids: array[int]
     offsets: Sequence[tuple[int, int]]
 
 
@@ -78,12 +78,12 @@ class Tokens:
     def encode(self, texts: Sequence[str]) -> list[RowTokens]:
         """Tokens of rendered texts; the template wrote the special tokens, so none is added."""
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [RowTokens(one.ids, one.offsets) for one in encoded]
+        return [RowTokens(array("i", one.ids), one.offsets) for one in encoded]
 
     def encode_one(self, text: str) -> RowTokens:
         """As `encode`, for one text, and faster where its words are known."""
         if self._words is not None and text.isascii() and (found := self._words.encode(text)):
-            return RowTokens(found[0], _Spans(found[1]))
+            return RowTokens(*found)
         return self.encode([text])[0]
 
     def plain(self, chat: Chat, train_on: str) -> Learned:
@@ -97,36 +97,11 @@ class Tokens:
         """Running text with the token that ends it, once."""
         return text if self.end and text.endswith(self.end) else text + self.end
 
-    def framed(self, ids: list[int], mask: bytearray) -> tuple[list[int], bytearray]:
+    def framed(self, ids: array[int], mask: bytearray) -> tuple[array[int], bytearray]:
         """Plain text's `ids` with the token that it starts with, where the model has one and it is not there yet."""
-        if self._first_id is None or ids[:1] == [self._first_id]:
+        if self._first_id is None or (ids and ids[0] == self._first_id):
             return ids, mask
-        return [self._first_id, *ids], bytearray(1) + mask
-
-
-class _Spans(Sequence[tuple[int, int]]):
-    """The spans of tokens that follow one another without a gap, made from their ends when they are asked for."""
-
-    __slots__ = ("_ends",)
-
-    def __init__(self, ends: list[int]) -> None:
-        self._ends = ends
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return zip(chain((0,), self._ends), self._ends, strict=False)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[int, int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[int, int]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        at = range(len(self._ends))[index]
-        return self._ends[at - 1] if at else 0, self._ends[at]
+        return array("i", [self._first_id]) + ids, bytearray(1) + mask
 
 
 def tokenizer_file(model_dir: Path) -> Path:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 # What cl100k, Llama 3 and Qwen cut by; {digits} is a digit or up to three. GPT-2's stands in the library itself.
 _PATTERN = (
@@ -29,7 +30,32 @@ _LONGEST = 32  # characters of a word that is remembered
 _MOST = 1 << 16  # words
 _COMPARED = 32  # texts
 
-Entry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # ids, and bytes of each
+Entry: TypeAlias = tuple[bytes, bytes]  # ids as C ints, and the length of each token
+
+
+class Spans(Sequence[tuple[int, int]]):
+    """The spans of tokens that follow one another without a gap, made from their ends when they are asked for."""
+
+    __slots__ = ("ends",)
+
+    def __init__(self, ends: list[int]) -> None:
+        self.ends = ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(chain((0,), self.ends), self.ends, strict=False)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[int, int]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[int, int] | list[tuple[int, int]]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        at = range(len(self.ends))[index]
+        return self.ends[at - 1] if at else 0, self.ends[at]
 
 
 @dataclass(slots=True)
@@ -56,41 +82,49 @@ class Words:
         special = re.compile(f"({'|'.join(map(re.escape, texts))})") if texts else None
         return cls(tokenizer, special, {one.content: number for number, one in added.items()})
 
-    def encode(self, text: str) -> tuple[list[int], list[int]] | None:
-        """Ids of an ASCII text and where in it each token ends; None where it is not known after all."""
+    def encode(self, text: str) -> tuple[array[int], Spans] | None:
+        """Ids of an ASCII text and the tokens' spans in it; None where they are not known after all."""
         if self._wrong:
             return None
-        entries = list(self._entries(text))
-        ids = list(chain.from_iterable([entry[0] for entry in entries]))
-        ends = list(accumulate(chain.from_iterable([entry[1] for entry in entries])))
+        entries: list[Entry] = []
+        try:
+            for at, part in enumerate(self._special.split(text) if self._special else (text,)):
+                if at % 2:
+                    entries.append(_entry([self._ids[part]], [len(part)]))
+                elif part:
+                    self._add_part(part, entries)
+        except _LongTokenError:
+            return None
+        said, lengths = zip(*entries, strict=True) if entries else ((), ())
+        ids, ends = array("i", b"".join(said)), list(accumulate(b"".join(lengths)))
         if self._compared < _COMPARED:
             self._compared += 1
             whole = self._tokenizer.encode(text, add_special_tokens=False)
-            if whole.ids != ids or [end for _, end in whole.offsets] != ends:
+            if whole.ids != ids.tolist() or [end for _, end in whole.offsets] != ends:
                 self._wrong = True
                 return None
-        return ids, ends
+        return ids, Spans(ends)
 
-    def _entries(self, text: str) -> Iterator[Entry]:
-        parts = self._special.split(text) if self._special else [text]
-        for at, part in enumerate(parts):
-            if at % 2:
-                yield (self._ids[part],), (len(part),)
-            elif part:
-                yield from self._of_part(part)
-
-    def _of_part(self, part: str) -> Iterable[Entry]:
+    def _add_part(self, part: str, entries: list[Entry]) -> None:
+        """The tokens of a text without special ones."""
         line = part.find("\n", 1, _HEADER)
-        head: list[Entry] = []
         if line > 0 and _AFTER_LINE.match(part, line - 1):
-            head = [self._first.get(part[: line + 1]) or self._met(self._first, part[: line + 1], "")]
+            head = part[: line + 1]
+            entries.append(self._first.get(head) or self._met(self._first, head, ""))
             part = part[line + 1 :]
-        first, *words = _BETWEEN.split(part)
+        first, *words = part.split(" ") if part.isprintable() else ("",)
         found = list(map(self._spaced.get, words))
-        if None in found:
-            new = self._learn([word for word, known in zip(words, found, strict=True) if known is None])
-            found = [known or next(new) for known in found]
-        return [*head, self._first.get(first) or self._met(self._first, first, ""), *found]  # type: ignore[list-item]
+        new = [word for word, known in zip(words, found, strict=True) if known is None] if None in found else []
+        if not first or not all(word[:1].isalpha() for word in new):
+            # A space stands beside something else than printable characters and letters: it is cut in fewer places.
+            first, *words = _BETWEEN.split(part)
+            found = list(map(self._spaced.get, words))
+            new = [word for word, known in zip(words, found, strict=True) if known is None]
+        entries.append(self._first.get(first) or self._met(self._first, first, ""))
+        if new:
+            learned = self._learn(new)
+            found = [known or next(learned) for known in found]
+        entries += found  # type: ignore[arg-type]  # what was not known has been learned
 
     def _learn(self, words: list[str]) -> Iterator[Entry]:
         """The tokens of words after a space, all asked for at once: put together they are cut as they were."""
@@ -104,17 +138,27 @@ class Words:
         for word in words:
             first, at = token, at + 1 + len(word)
             token = bisect_left(ends, at, token) + 1
-            entry = tuple(ids[first:token]), tuple(lengths[first:token])
+            entry = _entry(ids[first:token], lengths[first:token])
             if len(word) <= _LONGEST and len(self._spaced) < _MOST:
                 self._spaced[word] = entry
             yield entry
 
     def _met(self, known: dict[str, Entry], word: str, before: str) -> Entry:
         one = self._tokenizer.encode(before + word, add_special_tokens=False)
-        entry = tuple(one.ids), tuple(end - start for start, end in one.offsets)
+        entry = _entry(one.ids, [end - start for start, end in one.offsets])
         if len(word) <= _LONGEST and len(known) < _MOST:
             known[word] = entry
         return entry
+
+
+class _LongTokenError(Exception):
+    """A token of more characters than a byte can say."""
+
+
+def _entry(ids: list[int], lengths: list[int]) -> Entry:
+    if max(lengths, default=0) > 255:
+        raise _LongTokenError
+    return array("i", ids).tobytes(), bytes(lengths)
 
 
 def _cuts_at_words(tokenizer: Any) -> bool:

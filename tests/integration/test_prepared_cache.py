@@ -118,10 +118,18 @@ def cpu_s(pid: int) -> float:
 def gone(pids: list[int], within_s: float) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if not any(map(lives, pids)):
             return True
         time.sleep(0.02)
     return False
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and no zombie, which only waits for whoever has inherited it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def visible(cache: Path) -> list[str]:

@@ -103,7 +103,7 @@ def test_a_tokenizer_that_is_not_what_it_seems_is_noticed(kinds: dict[str, Token
     found = kinds["bytes"]._words
     assert found is not None
     liar = words.Words(found._tokenizer, found._special, found._ids)
-    liar._spaced["world"] = ((1, 2, 3), (2, 2, 2))
+    liar._spaced["world"] = words._entry([1, 2, 3], [2, 2, 2])
     assert liar.encode("hello world") is None
     assert liar.encode("anything") is None  # and it is not asked again
 
