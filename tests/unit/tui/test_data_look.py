@@ -11,7 +11,7 @@ import pytest
 from llamahome_tui.data.encode import Seen, SeenPart
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.samples import Text
-from llamahome_tui.errors import DataError, Interrupted
+from llamahome_tui.errors import DataError, Interrupted, LlamaHomeError
 from llamahome_tui.tui.screens.training import data_look
 from llamahome_tui.tui.screens.training.data_look import Count, Looker
 from llamahome_tui.tui.screens.training.data_words import RowLine
@@ -86,6 +86,17 @@ def test_rows_in_view_are_counted_when_nothing_is_asked(looker: Looker, pools: l
     assert counts == {0: Count(2, 0), 1: Count(fault="messages[0]: the template wants another role")}
     looker.read()
     assert pools[0].looked == ["a b", "refused"]
+
+
+def test_without_a_model_no_row_has_a_number_of_tokens() -> None:
+    def no_model() -> Any:
+        raise LlamaHomeError("no model here", code=data_look.NO_MODEL)
+
+    looker = Looker(no_model, lambda: None)
+    looker.want(row(0, "one"))
+    looks = looker.read()
+    assert looks.looked is not None and looks.looked.lacking
+    assert looks.counts == {}
 
 
 def test_a_template_without_end_is_a_sentence_and_stops_the_counting(looker: Looker, pools: list[Pool]) -> None:

@@ -154,8 +154,10 @@ class Looker:
         self._kept[looked.number] = looked
         while len(self._kept) > _KEPT:
             self._kept.pop(next(iter(self._kept)))
+        if looked.lacking:
+            return
         if looked.look is None:
-            self._counts[looked.number] = Count(fault="" if looked.lacking else looked.fault)
+            self._counts[looked.number] = Count(fault=looked.fault)
             return
         parts = looked.look.parts
         self._counts[looked.number] = Count(
