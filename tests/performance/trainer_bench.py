@@ -26,6 +26,7 @@ def main(folder: Path) -> None:
     from llamahome_tui.config.places import Places
     from llamahome_tui.data.prepare import prepare
     from llamahome_tui.jobs.child import Child
+    from llamahome_tui.jobs.replay import Script
     from llamahome_tui.jobs.store import RunStore
     from llamahome_tui.training.auto import Micro
     from llamahome_tui.training.layout import Order
@@ -104,7 +105,7 @@ def main(folder: Path) -> None:
     )
     counters = Counters(Micro("tokens", 4096), 1e-4)
     held: Any = Held(batches.Items.made([]), None, ())  # type: ignore[arg-type]  # nothing is held out, so nothing writes
-    loop = Loop(child, spec, stepper, order, held, counters, 10_000, lambda now: {})
+    loop = Loop(child, spec, stepper, order, held, counters, 10_000, lambda now: {}, Script(()))
 
     def ours(_step: int) -> None:
         # The loop's own two halves of a step: a whole run would time its start and its end too.
