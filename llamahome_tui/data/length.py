@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 UNLIMITED = 1 << 62
 _SHARE = 0.01  # of the training rows that may be dropped without a word in the spec
 
-Piece: TypeAlias = "tuple[array[int], bytearray]"
+Piece: TypeAlias = "tuple[array[int], bytes | bytearray]"
 
 
 def most_tokens(data: Data, context: int) -> int:
@@ -59,6 +59,8 @@ class LengthRule:
         A piece without a learned token teaches nothing and is left out; a pair needs one on both sides.
         Raises DataError for a pair that would be split: half an answer is no better and no worse than another half.
         """
+        if len(row.sequences) == 1 and len((only := row.sequences[0]).ids) <= self.limit:  # nearly all there are
+            return [((only.ids, only.mask),)] if 1 in only.mask else []
         longest = max(len(one.ids) for one in row.sequences)
         if longest > self.limit and self.drops:
             return []

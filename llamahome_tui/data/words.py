@@ -64,7 +64,7 @@ class Words:
 
     _tokenizer: Any
     _special: re.Pattern[str] | None
-    _ids: dict[str, int]
+    _added: dict[str, Entry]
     _first: dict[str, Entry] = field(default_factory=dict)
     _spaced: dict[str, Entry] = field(default_factory=dict)  # of words after a space
     _compared: int = 0
@@ -80,22 +80,30 @@ class Words:
             return None
         texts = sorted((one.content for one in added.values()), key=len, reverse=True)
         special = re.compile(f"({'|'.join(map(re.escape, texts))})") if texts else None
-        return cls(tokenizer, special, {one.content: number for number, one in added.items()})
+        try:
+            return cls(
+                tokenizer, special, {one.content: _entry([number], [len(one.content)]) for number, one in added.items()}
+            )
+        except _LongTokenError:
+            return None
 
     def encode(self, text: str) -> tuple[array[int], Spans] | None:
         """Ids of an ASCII text and the tokens' spans in it; None where they are not known after all."""
         if self._wrong:
             return None
-        entries: list[Entry] = []
+        entries: list[Entry | None] = []
+        new: list[str] = []
         try:
             for at, part in enumerate(self._special.split(text) if self._special else (text,)):
                 if at % 2:
-                    entries.append(_entry([self._ids[part]], [len(part)]))
+                    entries.append(self._added[part])
                 elif part:
-                    self._add_part(part, entries)
+                    self._add_part(part, entries, new)
+            learned = iter(self._learn(new) if new else ())
         except _LongTokenError:
             return None
-        said, lengths = zip(*entries, strict=True) if entries else ((), ())
+        found = [known or next(learned) for known in entries] if new else entries
+        said, lengths = zip(*found, strict=True) if found else ((), ())
         ids, ends = array("i", b"".join(said)), list(accumulate(b"".join(lengths)))
         if self._compared < _COMPARED:
             self._compared += 1
@@ -105,8 +113,8 @@ class Words:
                 return None
         return ids, Spans(ends)
 
-    def _add_part(self, part: str, entries: list[Entry]) -> None:
-        """The tokens of a text without special ones."""
+    def _add_part(self, part: str, entries: list[Entry | None], new: list[str]) -> None:
+        """The tokens of a text without special ones; None for words after a space that are met for the first time."""
         line = part.find("\n", 1, _HEADER)
         if line > 0 and _AFTER_LINE.match(part, line - 1):
             head = part[: line + 1]
@@ -114,34 +122,32 @@ class Words:
             part = part[line + 1 :]
         first, *words = part.split(" ") if part.isprintable() else ("",)
         found = list(map(self._spaced.get, words))
-        new = [word for word, known in zip(words, found, strict=True) if known is None] if None in found else []
-        if not first or not all(word[:1].isalpha() for word in new):
+        unknown = [word for word, known in zip(words, found, strict=True) if known is None] if None in found else []
+        if not first or not all(word[:1].isalpha() for word in unknown):
             # A space stands beside something else than printable characters and letters: it is cut in fewer places.
             first, *words = _BETWEEN.split(part)
             found = list(map(self._spaced.get, words))
-            new = [word for word, known in zip(words, found, strict=True) if known is None]
+            unknown = [word for word, known in zip(words, found, strict=True) if known is None]
         entries.append(self._first.get(first) or self._met(self._first, first, ""))
-        if new:
-            learned = self._learn(new)
-            found = [known or next(learned) for known in found]
-        entries += found  # type: ignore[arg-type]  # what was not known has been learned
+        entries += found
+        new += unknown
 
-    def _learn(self, words: list[str]) -> Iterator[Entry]:
+    def _learn(self, words: list[str]) -> list[Entry]:
         """The tokens of words after a space, all asked for at once: put together they are cut as they were."""
         if not all("!" <= word[-1] <= "~" for word in words[:-1]):
-            yield from [self._met(self._spaced, word, " ") for word in words]
-            return
+            return [self._met(self._spaced, word, " ") for word in words]
         one = self._tokenizer.encode(" " + " ".join(words), add_special_tokens=False)
         ids, ends = one.ids, [end for _, end in one.offsets]
         lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
         token = at = 0
+        entries: list[Entry] = []
         for word in words:
             first, at = token, at + 1 + len(word)
             token = bisect_left(ends, at, token) + 1
-            entry = _entry(ids[first:token], lengths[first:token])
+            entries.append(_entry(ids[first:token], lengths[first:token]))
             if len(word) <= _LONGEST and len(self._spaced) < _MOST:
-                self._spaced[word] = entry
-            yield entry
+                self._spaced[word] = entries[-1]
+        return entries
 
     def _met(self, known: dict[str, Entry], word: str, before: str) -> Entry:
         one = self._tokenizer.encode(before + word, add_special_tokens=False)

@@ -102,7 +102,7 @@ def test_the_quick_way_is_taken_only_where_words_are_certain(kinds: dict[str, To
 def test_a_tokenizer_that_is_not_what_it_seems_is_noticed(kinds: dict[str, Tokens]) -> None:
     found = kinds["bytes"]._words
     assert found is not None
-    liar = words.Words(found._tokenizer, found._special, found._ids)
+    liar = words.Words(found._tokenizer, found._special, found._added)
     liar._spaced["world"] = words._entry([1, 2, 3], [2, 2, 2])
     assert liar.encode("hello world") is None
     assert liar.encode("anything") is None  # and it is not asked again
@@ -111,7 +111,7 @@ def test_a_tokenizer_that_is_not_what_it_seems_is_noticed(kinds: dict[str, Token
 def test_what_is_remembered_has_an_end(kinds: dict[str, Tokens], monkeypatch: pytest.MonkeyPatch) -> None:
     found = kinds["bytes"]._words
     assert found is not None
-    few = words.Words(found._tokenizer, found._special, found._ids)
+    few = words.Words(found._tokenizer, found._special, found._added)
     monkeypatch.setattr(words, "_MOST", 5)
     assert few.encode(" ".join(f"word{letter}" for letter in "abcdefghijk") + " " + "x" * 99) is not None
     assert (len(few._first), len(few._spaced)) == (1, 5)
