@@ -21,6 +21,7 @@ from llamahome_tui.jobs.store import Run
 
 PROGRESS_FD: Final = "LLAMAHOME_PROGRESS_FD"
 ATTEMPT: Final = "LLAMAHOME_ATTEMPT"
+FIRST_RANK: Final = "LLAMAHOME_FIRST_RANK"  # for the other ranks' processes: the pid of the job's own
 _FULL_DISK: Final = 30.0  # seconds the last records of a run wait for room
 _LONG: Final = 4000  # characters of an error's message
 # Who looks after the run answers these; the child only reads that they are there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +24,22 @@ class Claim:
     need: int
 
 
-def claim(devices: Any, kind: str, environ: Mapping[str, str], present: Sequence[str] | None = None) -> Claim:
+def claim(
+    devices: Any, kind: str, environ: Mapping[str, str], present: Sequence[str] | None = None, *, shared: bool = False
+) -> Claim:
     """The devices a job asks for with `devices` = "auto", a number, or a list of indexes.
 
     "auto" is one device for training, which is what the trainer uses, and for a wrapped command every device it
     would see by itself. `present` are the UUIDs of this machine's GPUs by index (default: ask the driver). Raises
-    ResourceError when this machine, or CUDA_VISIBLE_DEVICES, does not have them.
+    ResourceError when this machine, or CUDA_VISIBLE_DEVICES, does not have them; with `shared` a number of processes
+    shares the CPU where there is no GPU.
     """
     found = gpus_present() if present is None else present
     seen = visible(environ.get("CUDA_VISIBLE_DEVICES"), found)
     if isinstance(devices, str) and devices.strip().isdigit():
         devices = int(devices)
     if not seen:
-        if devices in ("auto", "", CPU, 0, 1, None, []):
+        if devices in ("auto", "", CPU, 0, 1, None, []) or (shared and _fits_the_cpu(devices)):
             return Claim((CPU,), 1)
         raise _lacking(devices, seen, found)
     if devices == CPU or devices == 0:
@@ -58,6 +62,19 @@ def asked(job: Mapping[str, Any]) -> Any:
     launch = spec.get("launch") if isinstance(spec, dict) else None
     said = launch.get("devices") if isinstance(launch, dict) else None
     return job.get("devices", "auto") if said is None else said
+
+
+def _fits_the_cpu(processes: object) -> bool:
+    most = max(2, len(os.sched_getaffinity(0)))
+    return isinstance(processes, int) and processes in range(1, most + 1)
+
+
+def share_the_cpu(job: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> bool:
+    """Whether a job's spec asks for several processes by name, which a machine without GPUs can give it too."""
+    spec = job.get("spec")
+    launch = spec.get("launch") if isinstance(spec, dict) else None
+    said = launch.get("strategy") if isinstance(launch, dict) else None
+    return bool((changes or {}).get("launch.strategy", said) == "ddp")
 
 
 def environ_for(granted: Sequence[str], present_gpus: bool) -> dict[str, str]:

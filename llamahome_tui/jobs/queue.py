@@ -185,7 +185,8 @@ def turn(run: Run) -> Turn | None:
             if opened.find(run.id) is None:
                 present = devices.gpus_present()
                 job = run.effective_job()
-                wanted = devices.claim(devices.asked(job), str(job.get("kind", "train")), os.environ, present)
+                kind, shared = str(job.get("kind", "train")), devices.share_the_cpu(job)
+                wanted = devices.claim(devices.asked(job), kind, os.environ, present, shared=shared)
                 opened.add(run, wanted, bool(present))
             entry = opened.grant(run.id)
     except BusyError:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import llamahome_tui
 from llamahome_tui.errors import LlamaHomeError, TrainingError
 from llamahome_tui.jobs import leftovers
-from llamahome_tui.jobs.child import ATTEMPT, PROGRESS_FD
+from llamahome_tui.jobs.child import ATTEMPT, FIRST_RANK, PROGRESS_FD
 from llamahome_tui.jobs.locks import holder
 from llamahome_tui.jobs.status import derive
 from llamahome_tui.jobs.store import Run, RunStore
@@ -22,6 +22,9 @@ SINK_CREDENTIALS: Final = {"wandb": ("WANDB_API_KEY",)}
 _UP_IN: Final = 20.0  # seconds a new supervisor may take before it has its lock
 # For another interpreter: our package is found last, so that everything else there stays its own.
 _BOOT: Final = "import runpy,sys; sys.path.append({!r}); runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
+
+# Whoever starts a run from inside another job's process: that one's place among its ranks is not the run's.
+_OF_TORCHRUN: Final = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,11 @@ def child_command(job: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]:
     if not python or job.get("kind") == "exec" or Path(str(python)) == Path(sys.executable):
         return (sys.executable, "-m", module, str(run_dir))
     return (str(python), "-c", _BOOT.format(str(_home()), module), str(run_dir))
+
+
+def again(module: str, run_dir: Path) -> tuple[str, ...]:
+    """The command line of another process for a job whose own process runs in this interpreter."""
+    return (sys.executable, "-c", _BOOT.format(str(_home()), module), str(run_dir))
 
 
 def child_environ(run: Run, environ: Mapping[str, str], *, attempt: int, progress_fd: int) -> dict[str, str]:
@@ -159,7 +167,7 @@ def _own(environ: Mapping[str, str], keep: Sequence[str] = ()) -> dict[str, str]
     """`environ` without secrets but those to `keep`, and without the marks of a run that this process is part of."""
     from llamahome_tui.config.secrets import strip_secrets
 
-    foreign = {leftovers.RUN, leftovers.RUN_DIR, PROGRESS_FD, ATTEMPT}
+    foreign = {leftovers.RUN, leftovers.RUN_DIR, PROGRESS_FD, ATTEMPT, FIRST_RANK, *_OF_TORCHRUN}
     own = {key: value for key, value in strip_secrets(environ).items() if key not in foreign}
     own |= {key: environ[key] for key in keep if key in environ}
     import site

@@ -29,7 +29,8 @@ def submit(context: Context, job: Mapping[str, Any], *, may_wait: bool = True) -
     store = RunStore(context.places)
     store.prepare()
     present = devices.gpus_present()
-    wanted = devices.claim(job.get("devices", "auto"), str(job.get("kind", "train")), context.environ, present)
+    kind, shared = str(job.get("kind", "train")), devices.share_the_cpu(job)
+    wanted = devices.claim(job.get("devices", "auto"), kind, context.environ, present, shared=shared)
     with _line(store, str(job["name"]), wanted, may_wait) as queue:
         run = store.create({**job, "request_id": context.request_id})
         queue.add(run, wanted, bool(present))
@@ -43,7 +44,8 @@ def resubmit(context: Context, run: Run, changes: Mapping[str, Any], *, may_wait
     present = devices.gpus_present()
     job = run.effective_job()
     asked = changes.get("launch.devices", devices.asked(job))
-    wanted = devices.claim(asked, str(job.get("kind", "train")), context.environ, present)
+    kind, shared = str(job.get("kind", "train")), devices.share_the_cpu(job, changes)
+    wanted = devices.claim(asked, kind, context.environ, present, shared=shared)
     with _line(store, run.name, wanted, may_wait) as queue:
         try:
             control.drop(run, "resume", {"set": dict(changes), "request_id": context.request_id})

@@ -47,7 +47,7 @@ def check(context: Context, spec: Spec) -> Spec:
     has_packages(spec.report.to, partial(_lacking, python), python)
     has_kernels(python, spec)
     located = locate_model(context, spec, store)
-    claim = devices.claim(plain_devices(spec), "train", context.environ)
+    claim = devices.claim(plain_devices(spec), "train", context.environ, shared=spec.launch.strategy == "ddp")
     weights.check(spec, located, cpu=claim.candidates == (devices.CPU,))
     rows = preflight(spec, located.path).rows
     if spec.data.long != "split" and not spec.data.weights:  # which make more rows of fewer

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llamahome_tui.config.fields import plain
+from llamahome_tui.training import launch
 from llamahome_tui.training.method_rules import of_method
 from llamahome_tui.training.shape import SCHEMA
 
@@ -145,3 +146,5 @@ def _training(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "launch.devices", "names a device twice"
     if isinstance(devices, bool):
         yield "launch.devices", 'must be "auto", a number, or a list'
+    else:
+        yield from launch.problems(values)

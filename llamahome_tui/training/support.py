@@ -11,7 +11,7 @@ HUB = "hf://"  # before the name of a repository, where a folder may stand too
 LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "model.trust_remote_code": (("",), "this version runs no code from model repositories"),
     "launch.target": (("local",), "this version trains on this machine"),
-    "launch.strategy": (("auto", "single"), "this version trains on one device"),
+    "launch.strategy": (("auto", "single", "ddp"), "this version gives each device the whole model"),
     "launch.nodes": ((1,), "this version trains on one machine"),
 }
 
@@ -23,10 +23,6 @@ def limits(values: Mapping[str, Any]) -> list[tuple[str, str]]:
         for key, (allowed, reason) in LIMITS.items()
         if key in values and values[key] not in allowed
     ]
-    devices = values.get("launch.devices", "auto")
-    many = devices > 1 if isinstance(devices, int) else isinstance(devices, list) and len(devices) > 1
-    if many:
-        found.append(("launch.devices", "this version trains on one device; set it to 1, to [0], or leave it out"))
     if str(values.get("checkpoint.mirror", "")).startswith(HUB):
         found.append(
             ("checkpoint.mirror", "this version mirrors to a folder, and not yet to a Hub repo; name a folder")

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,24 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def write(folder: Path, step: int, trainee: Trainee, optimizer: Any, scaler: Any, notes: Mapping[str, Any]) -> Written:
-    """Write `folder`/step-<n>. Raises OSError or RuntimeError (see `is_disk_full`) and leaves nothing half done."""
+def write(
+    folder: Path,
+    step: int,
+    trainee: Trainee,
+    optimizer: Any,
+    scaler: Any,
+    notes: Mapping[str, Any],
+    others: Sequence[Mapping[str, Any]] = (),
+) -> Written:
+    """Write `folder`/step-<n>. Raises OSError or RuntimeError (see `is_disk_full`) and leaves nothing half done.
+
+    `others` are the random number generators of the ranks after the first.
+    """
     state = {
         "optimizer": optim.state_of(optimizer, trainee.model),
         "scaler": scaler.state_dict() if scaler else {},
         "rng": rng.snapshot(),
+        "others": list(others),
     }
 
     def fill(into: Path) -> None:
@@ -83,14 +95,19 @@ def write(folder: Path, step: int, trainee: Trainee, optimizer: Any, scaler: Any
     return publish(folder, f"step-{step}", fill, step=step)
 
 
-def restore(checkpoint: Checkpoint, trainee: Trainee, optimizer: Any, scaler: Any) -> None:
-    """Put weights, optimiser, scaler and random number generators back to a checkpoint."""
+def restore(checkpoint: Checkpoint, trainee: Trainee, optimizer: Any, scaler: Any, rank: int = 0) -> None:
+    """Put weights, optimiser, scaler and this rank's random number generators back to a checkpoint.
+
+    A rank that the checkpoint has not goes on with the generators it has.
+    """
     load_weights(trainee, checkpoint.path)
     state = torch.load(checkpoint.path / STATE, map_location="cpu", weights_only=True)
     optim.restore(optimizer, trainee.model, state["optimizer"])
     if scaler and state["scaler"]:
         scaler.load_state_dict(state["scaler"])
-    rng.restore(state["rng"])
+    generators = [state["rng"], *state.get("others", [])]
+    if rank < len(generators):
+        rng.restore(generators[rank])
 
 
 def save_weights(trainee: Trainee, into: Path) -> None:

@@ -14,6 +14,7 @@ from llamahome_tui.training.trainer import memory
 from llamahome_tui.training.trainer.batches import Batching, Item, Items, MicroBatch, Row
 from llamahome_tui.training.trainer.model import Trainee
 from llamahome_tui.training.trainer.objectives import Objective
+from llamahome_tui.training.trainer.ranks import ALONE, Ranks
 
 GENERATION_ROWS = 64  # answers written at a time
 
@@ -38,16 +39,27 @@ def evaluating(trainee: Trainee) -> Iterator[None]:
 
 
 def measure(
-    trainee: Trainee, objective: Objective, items: Items, batching: Batching, micro: Micro, poll: Callable[[], None]
+    trainee: Trainee,
+    objective: Objective,
+    items: Items,
+    batching: Batching,
+    micro: Micro,
+    poll: Callable[[], None],
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """What the objective measures over all rows, "loss" among it; a mean over rows or tokens, however they are split.
 
-    `poll` is called between batches and may raise Interrupted.
+    Each of several ranks takes its share and all call this. `poll` is called between batches and may raise
+    Interrupted, which then all do.
     """
     batching = batching.evaluating()
 
     def added(count: int, room: Sequence[int], made: Made, each: Each) -> dict[str, Any]:
-        groups = batching.groups(range(count), room, micro)
+        sums = _together(ranks, lambda: added_here(ranks.share(range(count), room), room, made, each))
+        return {name: sum(one.get(name, 0) for one in sums) for name in dict.fromkeys(n for one in sums for n in one)}
+
+    def added_here(mine: Sequence[int], room: Sequence[int], made: Made, each: Each) -> dict[str, Any]:
+        groups = batching.groups(mine, room, micro)
         total: dict[str, Any] = {}
         while groups:
             poll()
@@ -87,6 +99,24 @@ def measure(
             lambda batch: objective.judge(batch, whole),
         )
     return objective.metrics({name: float(value) for name, value in sums.items()}, whole.weight)
+
+
+def _together(ranks: Ranks, work: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each rank's work gives; Interrupted in all of them where one was."""
+    mine: dict[str, Any] | None = None
+    try:
+        mine = work()
+    except Interrupted:
+        if ranks.size == 1:
+            raise
+        if ranks.rank == 0:
+            ranks.halt()
+    each = ranks.gather(mine)
+    found = [one for one in each if one is not None]
+    if len(found) < len(each):
+        ranks.go_on()
+        raise Interrupted
+    return found
 
 
 class Writer:

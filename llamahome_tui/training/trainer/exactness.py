@@ -24,13 +24,14 @@ SECTIONS = ("model", "data", "method", "lora", "training")  # of a spec: what mo
 STILL = ("log_every", "max_workers")  # keys of these that move neither
 
 
-def surroundings(device: Any) -> dict[str, Any]:
-    """Host, versions, threads and device: what arithmetic depends on besides spec and data."""
+def surroundings(device: Any, ranks: int = 1) -> dict[str, Any]:
+    """Host, versions, threads, device and how many there are: what arithmetic depends on besides spec and data."""
     return {
         "host": socket.gethostname(),
         "versions": versions(),
         "threads": torch.get_num_threads(),
         "device": device_name(device),
+        "ranks": ranks,
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
 
@@ -69,6 +70,8 @@ def differences(
         for key in ("threads", "device", "instructions")
         if before.get(key) != now[key]
     ]
+    if (were := before.get("ranks", 1)) != (are := now.get("ranks", 1)):
+        reasons.append(f"ranks were {were}, are {are}")
     changed = _changed(spec_before, spec.to_dict())
     if changed:
         reasons.append(f"{', '.join(changed)} changed")

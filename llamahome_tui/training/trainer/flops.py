@@ -51,12 +51,13 @@ def cost_of(trainee: Trainee, *, reference: bool) -> Cost:
     return Cost(frozen, learning, _attending(config) * heads * width, reference)
 
 
-def peak_of(trainee: Trainee) -> float | None:
-    """What the device computes at most in a second in the run's precision; None where that is not known."""
+def peak_of(trainee: Trainee, devices: int = 1) -> float | None:
+    """What so many of the device compute at most in a second in the run's precision; None where that is not known."""
     if trainee.device.type != "cuda":
         return None
     faster = trainee.precision == "fp32" and torch.get_float32_matmul_precision() != "highest"
-    return peak_flops(torch.cuda.get_device_name(trainee.device), "tf32" if faster else trainee.precision)
+    one = peak_flops(torch.cuda.get_device_name(trainee.device), "tf32" if faster else trainee.precision)
+    return one * devices if one is not None else None
 
 
 def _matrices(model: Any) -> Iterator[Any]:

@@ -17,11 +17,12 @@ from llamahome_tui.jobs.replay import Script
 from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order
 from llamahome_tui.training.methods import method_of
-from llamahome_tui.training.trainer import checkpoint, evaluate, flops, memory
+from llamahome_tui.training.trainer import checkpoint, evaluate, flops, memory, rng
 from llamahome_tui.training.trainer.batches import Items
 from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
 from llamahome_tui.training.trainer.mirroring import Mirroring
+from llamahome_tui.training.trainer.ranks import ALONE, Ranks
 from llamahome_tui.training.trainer.report import Report
 from llamahome_tui.training.trainer.schedule import factor
 from llamahome_tui.training.trainer.step import Stepper, StepTooLarge, Taken
@@ -58,8 +59,10 @@ class Loop:
         total: int,
         notes: Callable[[Counters], dict[str, Any]],
         script: Script,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.child = child
+        self._ranks = ranks
         self.child.step = counters.step
         self.spec = spec
         self.counters = counters
@@ -81,7 +84,7 @@ class Loop:
             epoch=order.epoch,
             metrics=stepper.objective.metrics,
             flops=flops.cost_of(stepper.trainee, reference=method_of(spec.method.kind).reference).of,
-            peak_flops=flops.peak_of(stepper.trainee),
+            peak_flops=flops.peak_of(stepper.trainee, ranks.size),
         )
         mirror = spec.checkpoint.mirror
         self._mirror = Mirroring(Path(mirror), child.run, spec.checkpoint.keep) if mirror else None
@@ -125,8 +128,10 @@ class Loop:
         counters = self.counters
         rate = counters.peak_rate * factor(self.spec.training.scheduler, counters.step, self._total, self._warmup)
         started = time.perf_counter()
+        rows, following = self._order.rows_of(counters.step), self._following()
+        self._ranks.tell("take", rows, rate, following)
         try:
-            taken = self._stepper.take(self._order.rows_of(counters.step), rate, self._following())
+            taken = self._stepper.take(rows, rate, following)
         except StepTooLarge as found:
             self._save("before giving up")
             raise self._too_large(found) from found
@@ -249,6 +254,7 @@ class Loop:
         self.child.emit("phase", phase="eval", step=self.counters.step)
         started = time.perf_counter()
         counters, evaluation = self.counters, self.spec.evaluation
+        self._ranks.tell("measure")
         measured = evaluate.measure(
             self._trainee,
             self._stepper.objective,
@@ -256,6 +262,7 @@ class Loop:
             self._stepper.batching,
             self._stepper.micro,
             self._poll,
+            self._ranks,
         )
         found = {f"eval_{name}": value for name, value in measured.items()}
         if evaluation.generate_rows:
@@ -305,6 +312,7 @@ class Loop:
         """Between the batches of an evaluation: leave when asked to, and show that it goes on."""
         if self.child.stopping or self.child.pausing:
             raise Interrupted
+        self._ranks.check()
         self._report.alive()
 
     def _obey(self, request: Request) -> None:
@@ -386,6 +394,8 @@ class Loop:
         counters.elapsed_s = self.elapsed_s
         started = time.perf_counter()
         self._best_unsaved = False
+        self._ranks.tell("generators")
+        others = self._ranks.gather(rng.snapshot())[1:]
         try:
             written = checkpoint.write(
                 run.checkpoints_dir,
@@ -394,6 +404,7 @@ class Loop:
                 self._stepper.optimizer,
                 self._stepper.scaler,
                 self._notes(counters),
+                others,
             )
         except (OSError, RuntimeError) as error:
             if not checkpoint.is_disk_full(error):

@@ -8,13 +8,23 @@ import traceback
 from pathlib import Path
 
 from llamahome_tui.errors import BusyError, LlamaHomeError
-from llamahome_tui.jobs.child import Child
+from llamahome_tui.jobs.child import FIRST_RANK, Child
 
 FINAL = (2, 3, 4, 8)  # exit codes of errors that another attempt would only meet again
 
 
 def main(run_dir: Path) -> int:
-    """Train the run in this folder; gives the exit status. Works in a process forked from one that has torch loaded."""
+    """Train the run in this folder; gives the exit status. Works in a process forked from one that has torch loaded.
+
+    With RANK in the environment, as this program or torchrun sets it, it is one of several, of which the first holds
+    the run and the others help.
+    """
+    # Threads that spin at every barrier make a step 6 times slower as soon as another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.environ.get("RANK", "0") != "0" and os.environ.keys() & {FIRST_RANK, "TORCHELASTIC_RUN_ID"}:
+        from llamahome_tui.training.trainer.follow import follow
+
+        return follow(run_dir)
     try:
         child = Child.enter(run_dir)
     except BusyError as error:
@@ -40,8 +50,6 @@ def main(run_dir: Path) -> int:
 def _train(child: Child) -> int:
     from llamahome_tui.config.places import Places
 
-    # Threads that spin at every barrier make a step 6 times slower as soon as another process wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from llamahome_tui.training.trainer.recipe import train
     except ModuleNotFoundError as error:

@@ -86,9 +86,14 @@ class Trainee:
         return bool(layers) or setting is True
 
 
-def pick_device() -> Any:
-    """The first GPU this process may see, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+def pick_device(rank: int = 0) -> Any:
+    """The rank's GPU among those this process may see, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", rank % torch.cuda.device_count())
+    if rank:
+        torch.cuda.set_device(device)
+    return device
 
 
 def autocast(device: Any, precision: auto.Precision) -> contextlib.AbstractContextManager[Any]:

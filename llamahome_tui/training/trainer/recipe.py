@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from llamahome_tui.jobs.report import Ending, report_of
 from llamahome_tui.jobs.spawn import SINK_CREDENTIALS
 from llamahome_tui.jobs.store import RunStore
 from llamahome_tui.models.locate import Located, locate
-from llamahome_tui.training import auto, mirror, weights
+from llamahome_tui.training import auto, launch, mirror, weights
 from llamahome_tui.training import kernels as named
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.methods import method_of
@@ -40,6 +41,7 @@ from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import (
     batches,
     checkpoint,
+    company,
     counts,
     exactness,
     kernels,
@@ -55,9 +57,10 @@ from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.evaluate import Writer
 from llamahome_tui.training.trainer.isolation import isolation_of
 from llamahome_tui.training.trainer.loop import Held, Loop
-from llamahome_tui.training.trainer.loss import reader, reader_of
+from llamahome_tui.training.trainer.loss import Reader, reader, reader_of
 from llamahome_tui.training.trainer.model import Source, Trainee
 from llamahome_tui.training.trainer.objectives import objective_of, reference
+from llamahome_tui.training.trainer.ranks import Ranks
 from llamahome_tui.training.trainer.step import Stepper
 
 SETTLED = (  # keys whose value is in the counters from the first step on
@@ -88,16 +91,29 @@ def train(child: Child, places: Places) -> int:
     device = model.pick_device()
     named.refuse_lacking(named.lacking(spec))
     named.refuse_device(spec, cpu=device.type == "cpu")
-    surroundings = exactness.surroundings(device)
-    announce(child, spec, resumed, surroundings)
-    for path in aside:
-        child.emit("warning", message=f"{path.name} is not a whole checkpoint and was set aside")
+    with company.company(child.run, size := launch.processes(spec)) as others:
+        surroundings = exactness.surroundings(device, size)
+        announce(child, spec, resumed, surroundings)
+        for path in aside:
+            child.emit("warning", message=f"{path.name} is not a whole checkpoint and was set aside")
+        for said in from_mirror:
+            child.emit("warning", message=said)
+        return work(child, places, spec, resumed, device, surroundings, others)
+
+
+def work(
+    child: Child,
+    places: Places,
+    spec: Spec,
+    resumed: Checkpoint | None,
+    device: Any,
+    surroundings: Mapping[str, Any],
+    others: company.Company,
+) -> int:
+    """The same behind the `start` event, with the processes of the other ranks on their way."""
 
     def warn(message: str) -> None:
         child.emit("warning", message=message)
-
-    for said in from_mirror:
-        warn(said)
 
     child.emit("phase", phase="data")
     located = find_model(spec, places)
@@ -121,55 +137,20 @@ def train(child: Child, places: Places) -> int:
         report_to(child, spec)
     files = {str(file): digest for file, digest in data.hashes.items()}
     child.emit("phase", phase="model", data={"files": files, "rows": len(data.train), "eval_rows": len(data.eval)})
-    rng.seed(spec.training.seed)
-    source = Source(located.path, weights.base_name(located), located.adapter)
-    trainee = model.load(spec, source, device, warn, resumed.path if resumed else None)
-    if method_of(spec.method.kind).reference:
-        reference.keep(trainee, Path(spec.model.adapter) if spec.model.adapter else located.adapter)
-    counters = counters_of(resumed, spec, trainee, max(items.filled))
-    sample = batches.collate([data.train[items.filled.index(min(items.filled))]]).to(device)
-    plain_read, chunked = reader_of(trainee.model, trainee.base, sample, trainee.autocast)
+    ranks = others.join()
+    ranks.tell(resumed, created_at(child))
+    trainee = loaded(spec, located, device, warn, resumed)
+    counters = counters_of(resumed, spec, trainee, max(items.filled), ranks.size)
 
     def degraded(what: str, why: str) -> None:
         child.emit("degrade", step=counters.step, what=what, why=why)
 
-    def tried() -> batches.MicroBatch:
-        return proof.batch_of(data.train, items.filled, multiple=MULTIPLE["cpu" if device.type == "cpu" else "cuda"])
-
-    kernels.choose(trainee, plain_read, spec.training, tried, degraded)
+    reading = reading_of(spec, trainee, data, degraded)
     batching = batching_of(child, spec, trainee, counters, data.train, items)
-    if counters.gradient_checkpointing and not trainee.checkpoint_gradients(counters.gradient_checkpointing):
-        warn("training.gradient_checkpointing: this model does not know its layers one by one, and recomputes all")
-    chosen = auto.optimizer(spec.training.optimizer, lora=trainee.lora)
-    if doubt := optim.doubt(chosen, spec.training.learning_rate):
+    ranks.tell(counters.to_dict(), batching)
+    if doubt := optim.doubt(auto.optimizer(spec.training.optimizer, lora=trainee.lora), spec.training.learning_rate):
         warn(doubt)
-    optimizer = optim.build(
-        chosen,
-        trainee.model,
-        counters.peak_rate,
-        auto.weight_decay(spec.training.weight_decay, lora=trainee.lora),
-        plus_ratio=spec.lora.plus_ratio,
-    )
-    scaler = torch.amp.GradScaler(device.type) if trainee.precision == "fp16" else None
-    read = plain_read
-    if spec.training.compile:
-        again = partial(reader, trainee.model, trainee.base, hidden=chunked)
-        read = kernels.compiled(trainee, plain_read, again, tried(), degraded)
-    if resumed:
-        checkpoint.restore(resumed, trainee, optimizer, scaler)
-
-    stepper = Stepper(
-        trainee,
-        objective_of(spec.method, trainee, read, max(items.filled), plain_read),
-        optimizer,
-        scaler,
-        items,
-        counters.micro,
-        clip=spec.training.clip,
-        batching=batching,
-        split_on_oom=spec.recovery.oom == "split",
-        degraded=degraded,
-    )
+    stepper = stepper_of(spec, trainee, data, counters, reading, batching, resumed, ranks, warn, degraded)
 
     decided_by = exactness.digests([tokenizer_file(located.path), *template_files(located.path, spec.data.template)])
 
@@ -191,8 +172,9 @@ def train(child: Child, places: Places) -> int:
         parameters=counts.as_fields(counts.by_kind(trainee.model)),
     )
     script = replay.script(child.run, child.job, counters.step, new_rate=has_new_rate(resumed, spec))
-    loop = Loop(child, spec, stepper, order, held, counters, total, notes, script)
+    loop = Loop(child, spec, stepper, order, held, counters, total, notes, script, ranks)
     reason = loop.run()
+    others.dismiss()
 
     if reason == "completed":
         child.emit("phase", phase="save")
@@ -246,6 +228,90 @@ def fetch(child: Child, spec: Spec) -> list[str]:
     return [*passed, f"goes on from step {found.step} of {found.run}, copied from the mirror {root}"]
 
 
+def loaded(
+    spec: Spec, located: Located, device: Any, warn: Callable[[str], None], resumed: Checkpoint | None
+) -> Trainee:
+    """The model, with the same first weights in every rank."""
+    rng.seed(spec.training.seed)
+    source = Source(located.path, weights.base_name(located), located.adapter)
+    trainee = model.load(spec, source, device, warn, resumed.path if resumed else None)
+    if method_of(spec.method.kind).reference:
+        reference.keep(trainee, Path(spec.model.adapter) if spec.model.adapter else located.adapter)
+    return trainee
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How an objective reads the model: the plain way, whether in chunks, and rows to hold a faster one against it."""
+
+    plain: Reader
+    chunked: bool
+    tried: Callable[[], batches.MicroBatch]
+
+
+def reading_of(spec: Spec, trainee: Trainee, data: Prepared, degraded: Callable[[str, str], None]) -> Reading:
+    """Find out, and give the model the kernels that its spec asks for and that give the same."""
+    items = Items.of(data.train)
+    sample = batches.collate([data.train[items.filled.index(min(items.filled))]]).to(trainee.device)
+    plain, chunked = reader_of(trainee.model, trainee.base, sample, trainee.autocast)
+    multiple = MULTIPLE["cpu" if trainee.device.type == "cpu" else "cuda"]
+
+    def tried() -> batches.MicroBatch:
+        return proof.batch_of(data.train, items.filled, multiple=multiple)
+
+    kernels.choose(trainee, plain, spec.training, tried, degraded)
+    return Reading(plain, chunked, tried)
+
+
+def stepper_of(
+    spec: Spec,
+    trainee: Trainee,
+    data: Prepared,
+    counters: Counters,
+    reading: Reading,
+    batching: Batching,
+    resumed: Checkpoint | None,
+    ranks: Ranks,
+    warn: Callable[[str], None],
+    degraded: Callable[[str, str], None],
+) -> Stepper:
+    """What takes the run's steps, as the counters have settled them, with everything at its checkpoint's state."""
+    items = Items.of(data.train)
+    if counters.gradient_checkpointing and not trainee.checkpoint_gradients(counters.gradient_checkpointing):
+        warn("training.gradient_checkpointing: this model does not know its layers one by one, and recomputes all")
+    optimizer = optim.build(
+        auto.optimizer(spec.training.optimizer, lora=trainee.lora),
+        trainee.model,
+        counters.peak_rate,
+        auto.weight_decay(spec.training.weight_decay, lora=trainee.lora),
+        plus_ratio=spec.lora.plus_ratio,
+    )
+    scaler = torch.amp.GradScaler(trainee.device.type) if trainee.precision == "fp16" else None
+    read = reading.plain
+    if spec.training.compile:
+        again = partial(reader, trainee.model, trainee.base, hidden=reading.chunked)
+        read = kernels.compiled(trainee, reading.plain, again, reading.tried(), degraded)
+    if ranks.rank:
+        rng.seed(spec.training.seed + ranks.rank)  # dropout of its own
+    if resumed:
+        checkpoint.restore(resumed, trainee, optimizer, scaler, ranks.rank)
+    else:
+        ranks.align(trainee.trainable)
+    return Stepper(
+        trainee,
+        objective_of(spec.method, trainee, read, max(items.filled), reading.plain),
+        optimizer,
+        scaler,
+        items,
+        counters.micro,
+        clip=spec.training.clip,
+        batching=batching,
+        split_on_oom=spec.recovery.oom == "split",
+        degraded=degraded,
+        ranks=ranks,
+    )
+
+
 def refuse(spec: Spec, resumed: Checkpoint | None) -> None:
     """Raise SpecError for what this version does not do, or what does not go with the checkpoint.
 
@@ -292,7 +358,7 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
         not reasons,
         "; ".join(reasons),
         versions=surroundings["versions"],
-        devices=[surroundings["device"]],
+        devices=[surroundings["device"]] * surroundings["ranks"],
         threads=surroundings["threads"],
         spec_hash=spec.digest(),
     )
@@ -335,9 +401,9 @@ def created_at(child: Child) -> datetime:
     return datetime.fromisoformat(child.job["created_at"]).astimezone()
 
 
-def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, longest: int) -> Counters:
+def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, longest: int, ranks: int) -> Counters:
     """The counters to go on from: a checkpoint's, with what `runs resume --set` has changed since settled anew."""
-    fresh = first_counters(spec, trainee, longest)
+    fresh = first_counters(spec, trainee, longest, ranks)
     if resumed is None:
         return fresh
     counters = Counters.from_dict(resumed.notes["counters"])
@@ -364,7 +430,7 @@ def has_new_rate(resumed: Checkpoint | None, spec: Spec) -> bool:
     return resumed is not None and Spec.from_dict(resumed.notes["spec"]).get(key) != spec.get(key)
 
 
-def first_counters(spec: Spec, trainee: Trainee, longest: int) -> Counters:
+def first_counters(spec: Spec, trainee: Trainee, longest: int, ranks: int) -> Counters:
     """The counters of a run that begins: every auto value that depends on model and data is settled here."""
     micro, checkpointing = auto.micro_batch(
         spec.training.batch_size,
@@ -373,7 +439,7 @@ def first_counters(spec: Spec, trainee: Trainee, longest: int) -> Counters:
         global_batch=spec.training.global_batch,
         longest=longest,
         shape=trainee.shape(),
-        free_bytes=memory.free_bytes(trainee.device),
+        free_bytes=memory.free_bytes(trainee.device) // (1 if trainee.device.type == "cuda" else ranks),
     )
     rate = auto.learning_rate(
         spec.training.learning_rate,

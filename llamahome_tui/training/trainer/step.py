@@ -45,15 +45,25 @@ class StepTooLarge(Exception):
     most tokens, with padding, that went through so far in place of one sequence (0: none did).
     """
 
-    def __init__(self, batch: MicroBatch | None, fitted: int, said: str) -> None:
-        super().__init__(said)
-        width = batch.width if batch else 1
-        beside = batch is not None and batch.ids.shape[0] > 1
-        self.rows = batch.rows if batch else 0
-        self.length = (batch.length if beside else batch.length // width) if batch else 0
-        self.shown = batch.shown if batch else "any"
-        self.fitted = fitted // width
-        self.said = said
+    def __init__(self, rows: int, length: int, shown: str, fitted: int, said: str) -> None:
+        super().__init__(rows, length, shown, fitted, said)  # all of them: it goes from rank to rank
+        self.rows, self.length, self.shown, self.fitted, self.said = rows, length, shown, fitted, said
+
+    def __str__(self) -> str:
+        return self.said
+
+    @classmethod
+    def of(cls, batch: MicroBatch | None, fitted: int, said: str) -> StepTooLarge:
+        """Of the micro-batch that was in work."""
+        if batch is None:
+            return cls(0, 0, "any", fitted, said)
+        beside = batch.ids.shape[0] > 1
+        length = batch.length if beside else batch.length // batch.width
+        return cls(batch.rows, length, batch.shown, fitted // batch.width, said)
+
+
+class _Elsewhere(Exception):
+    """Memory ran out on another rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +119,8 @@ class Stepper:
         """One step over these rows at this learning rate; `following` are those of the next one, where they are known.
 
         Out of memory: the micro-batch limit is halved and the step is taken again from its beginning, so that its
-        gradient is what it would have been. Raises StepTooLarge when a single row does not fit. One of several ranks
-        cannot begin again by itself: there the error goes on to whoever called.
+        gradient is what it would have been; all ranks do so where one of them has too little. Raises StepTooLarge,
+        on every rank, when a single row does not fit.
         """
         started = time.perf_counter()
         items = {i: self._prepared.items.get(i) or self._items[i] for i in indexes}
@@ -119,18 +129,23 @@ class Stepper:
         self._data_s = time.perf_counter() - started
         while True:
             before = rng.snapshot()
+            mine = ""
             try:
                 weight, loss, sums = self._accumulate(items)
-                break
             except (RuntimeError, MemoryError) as error:
-                if not memory.is_exhausted(error) or self._ranks.size > 1:
+                if not memory.is_exhausted(error):
                     raise
-                said = str(error).strip().splitlines()
+                mine = next(iter(str(error).strip().splitlines()), "out of memory")
+            except _Elsewhere:
+                pass
             # Out of the `except`: the error's traceback held the step's tensors.
+            said = next(filter(None, self._ranks.gather(mine)), "")
+            if not said:
+                break
             self.optimizer.zero_grad(set_to_none=True)
             memory.release()
             rng.restore(before)
-            self._shrink(said[0] if said else "out of memory")
+            self._shrink(said, here=bool(mine))
         # All of the step is queued on the device by now, and `_finish` begins with waiting for it.
         self._prepared = self._prepare(following) if self.ahead else NOTHING
         taken = self._finish(loss, sums, indexes, weight, trained, rate)
@@ -171,9 +186,19 @@ class Stepper:
     def _summed(self, sequences: Sequence[Row], each: Callable[[MicroBatch], Any]) -> Any:
         """What `each` makes of micro-batches of these sequences, added up; without gradients and dropout."""
         with evaluating(self.trainee):
-            lengths = [len(one.ids) for one in sequences]
-            mine = self._ranks.share(range(len(sequences)), lengths)
-            return self._ranks.sum(sum(map(each, self._batches([sequences[i] for i in mine]))))
+            if self._ranks.size == 1:
+                return sum(map(each, self._batches(sequences)))
+            share = self._ranks.share(range(len(sequences)), [len(one.ids) for one in sequences])
+            try:
+                mine = float(sum(map(each, self._batches([sequences[i] for i in share]))))
+            except (RuntimeError, MemoryError) as error:
+                if memory.is_exhausted(error):
+                    self._ranks.gather(None)
+                raise
+            found = self._ranks.gather(mine)
+            if any(one is None for one in found):
+                raise _Elsewhere
+            return torch.tensor(sum(found), dtype=torch.float32, device=self.trainee.device)
 
     def _batches(self, sequences: Sequence[Row]) -> Iterator[MicroBatch]:
         lengths = [len(one.ids) for one in sequences]
@@ -181,12 +206,20 @@ class Stepper:
             self._in_work = self.batching.batch([sequences[i] for i in group])
             yield self._in_work.to(self.trainee.device)
 
-    def _shrink(self, said: str) -> None:
+    def _shrink(self, said: str, *, here: bool) -> None:
+        """Smaller micro-batches on all ranks alike; those whose memory ran out say how small."""
+        each = self._ranks.gather(self._smaller(said) if here else None)
+        for refused in each:
+            if isinstance(refused, StepTooLarge):
+                raise refused
+        self.micro = min((one for one in each if one is not None), key=lambda micro: micro.limit)
+        self._degraded(f"micro-batch at most {self.micro.limit} {self.micro.unit}", said)
+
+    def _smaller(self, said: str) -> Micro | StepTooLarge:
         batch = self._in_work
         if batch is None or not self._split_on_oom or batch.rows <= 1:
-            raise StepTooLarge(batch, self._fitted, said)
-        self.micro = self.batching.smaller(self.micro, batch)
-        self._degraded(f"micro-batch at most {self.micro.limit} {self.micro.unit}", said)
+            return StepTooLarge.of(batch, self._fitted, said)
+        return self.batching.smaller(self.micro, batch)
 
     def _finish(
         self, loss: Any, sums: Mapping[str, Any], indexes: Sequence[int], weight: int, trained: int, rate: float

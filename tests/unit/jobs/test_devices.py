@@ -118,3 +118,13 @@ def test_what_a_resume_has_changed_is_asked_for_also_by_a_supervisor_that_lines_
     assert asked(job) == 2
     assert asked({"devices": [0, 1], "kind": "exec"}) == [0, 1]
     assert asked({}) == "auto"
+
+
+def test_a_machine_without_gpus_gives_several_processes_its_cpu_only_where_they_are_asked_for_by_name() -> None:
+    job = {"kind": "train", "spec": {"launch": {"devices": 2, "strategy": "ddp"}}}
+    assert devices.share_the_cpu(job) and not devices.share_the_cpu(job, {"launch.strategy": "auto"})
+    assert claim(2, "train", {}, (), shared=True) == Claim((CPU,), 1)
+    assert claim(2, "train", {}, ("a", "b"), shared=True) == Claim(("0", "1"), 2)
+    for wanted, shared in ((2, False), (100_000, True), ([0, 1], True)):
+        with pytest.raises(ResourceError):
+            claim(wanted, "train", {}, (), shared=shared)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from llamahome_tui.data.formats import FORMATS
 from llamahome_tui.errors import NotFoundError, SpecError
 from llamahome_tui.training.init import spec_text
+from llamahome_tui.training.launch import processes
 from llamahome_tui.training.spec import REQUIRED, SCHEMA, Spec, make_spec, read_spec, read_spec_file, schema
 from llamahome_tui.training.support import LIMITS
 
@@ -139,13 +140,31 @@ def test_what_this_version_cannot_do_is_refused_and_not_ignored(key: str) -> Non
     assert [(one["key"], one["file"]) for one in found] == [(key, "--set")]
     assert reason in found[0]["reason"]
     for value in allowed:
-        read(LEAST, f"{key}={json.dumps(value)}")
+        read(LEAST, f"{key}={json.dumps(value)}", f"launch.devices={2 if value == 'ddp' else 1}")
 
 
-def test_many_devices_are_refused() -> None:
-    for devices in ("2", "[0, 1]"):
-        assert [one["key"] for one in mistakes(LEAST, f"launch.devices={devices}")] == ["launch.devices"]
-    assert read(LEAST, "launch.devices=[3]").launch.devices == (3,)
+@pytest.mark.parametrize(
+    ("devices", "strategy", "wrong"),
+    [
+        ("2", "single", "launch.strategy"),
+        ("[0, 1]", "single", "launch.strategy"),
+        ("1", "ddp", "launch.devices"),
+        ('"auto"', "ddp", "launch.devices"),
+        ("[3]", "ddp", "launch.devices"),
+        ("2", "fsdp", "launch.strategy"),
+    ],
+)
+def test_devices_and_strategy_say_the_same(devices: str, strategy: str, wrong: str) -> None:
+    found = mistakes(LEAST, f"launch.devices={devices}", f'launch.strategy="{strategy}"')
+    assert [one["key"] for one in found] == [wrong]
+
+
+@pytest.mark.parametrize(
+    ("devices", "strategy", "number"),
+    [("auto", "auto", 1), ("1", "single", 1), ("[3]", "auto", 1), ("2", "auto", 2), ("[0, 3, 5]", "ddp", 3)],
+)
+def test_each_device_has_a_process(devices: str, strategy: str, number: int) -> None:
+    assert processes(read(LEAST, f"launch.devices={devices}", f"launch.strategy={strategy}")) == number
 
 
 def test_overrides_are_toml_or_bare_words() -> None:
