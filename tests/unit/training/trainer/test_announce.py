@@ -19,7 +19,14 @@ from llamahome_tui.training.trainer.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.torch
 
-HERE: dict[str, Any] = {"host": "here", "versions": {}, "threads": 1, "device": "cpu", "instructions": "AVX2"}
+HERE: dict[str, Any] = {
+    "host": "here",
+    "versions": {},
+    "threads": 1,
+    "device": "cpu",
+    "ranks": 1,
+    "instructions": "AVX2",
+}
 
 
 @pytest.mark.parametrize(
