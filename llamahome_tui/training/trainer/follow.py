@@ -14,7 +14,7 @@ from llamahome_tui.config.places import Places
 from llamahome_tui.data.prepare import prepare
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.training.spec import Spec
-from llamahome_tui.training.trainer import company, evaluate, model, recipe, rng
+from llamahome_tui.training.trainer import assembly, company, evaluate, model, rng
 from llamahome_tui.training.trainer.batches import Items
 from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted
@@ -39,13 +39,14 @@ def _work(run: Run, ranks: Ranks, resumed: Any, created: Any) -> None:
     spec = Spec.from_dict(run.effective_job()["spec"])
     places = Places.from_environ(os.environ)
     device = model.pick_device(ranks.rank)
-    located = recipe.find_model(spec, places)
+    located = assembly.find_model(spec, places)
     data = prepare(spec, located.path, places.prepared, now=created)  # the first rank has put it there
-    trainee = recipe.loaded(spec, located, device, _silent, resumed)
-    reading = recipe.reading_of(spec, trainee, data, _unsaid)
+    trainee = assembly.loaded(spec, located, device, _silent, resumed)
+    items = Items.of(data.train)
+    reading = assembly.reading_of(spec, trainee, data.train, items, _unsaid)
     settled, batching = ranks.told()
     counters = Counters.from_dict(settled)
-    stepper = recipe.stepper_of(spec, trainee, data, counters, reading, batching, resumed, ranks, _silent, _unsaid)
+    stepper = assembly.stepper_of(spec, trainee, items, counters, reading, batching, resumed, ranks, _silent, _unsaid)
     held = Items.of(data.eval)
     while order := ranks.told():
         _do(ranks, stepper, held, *order)

@@ -7,13 +7,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from llamahome_tui.cache import cap
 from llamahome_tui.config.fields import plain
@@ -28,8 +24,7 @@ from llamahome_tui.jobs.journal import tail
 from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.report import Ending, report_of
 from llamahome_tui.jobs.spawn import SINK_CREDENTIALS
-from llamahome_tui.jobs.store import RunStore
-from llamahome_tui.models.locate import Located, locate
+from llamahome_tui.models.locate import Located
 from llamahome_tui.training import auto, launch, mirror, weights
 from llamahome_tui.training import kernels as named
 from llamahome_tui.training.layout import Order, padding_share
@@ -39,17 +34,14 @@ from llamahome_tui.training.sinks import feeds, known
 from llamahome_tui.training.spec import SCHEMA, Spec
 from llamahome_tui.training.support import limits
 from llamahome_tui.training.trainer import (
-    batches,
+    assembly,
     checkpoint,
     company,
     counts,
     exactness,
-    kernels,
     memory,
     model,
     optim,
-    proof,
-    rng,
 )
 from llamahome_tui.training.trainer.batches import Batching, Items, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
@@ -57,11 +49,7 @@ from llamahome_tui.training.trainer.counters import Counters
 from llamahome_tui.training.trainer.evaluate import Writer
 from llamahome_tui.training.trainer.isolation import isolation_of
 from llamahome_tui.training.trainer.loop import Held, Loop
-from llamahome_tui.training.trainer.loss import Reader, reader, reader_of
-from llamahome_tui.training.trainer.model import Source, Trainee
-from llamahome_tui.training.trainer.objectives import objective_of, reference
-from llamahome_tui.training.trainer.ranks import Ranks
-from llamahome_tui.training.trainer.step import Stepper
+from llamahome_tui.training.trainer.model import Trainee
 
 SETTLED = (  # keys whose value is in the counters from the first step on
     "training.learning_rate",
@@ -71,7 +59,6 @@ SETTLED = (  # keys whose value is in the counters from the first step on
     "data.max_length",
     "evaluation.patience",
 )
-MULTIPLE: dict[auto.Device, int] = {"cpu": 1, "cuda": 8}  # of tokens: what tensor cores like lengths to be
 ALIVE_S = 5.0  # between two signs of life while data are prepared
 SPLIT = "micro-batch"  # how a `degrade` event begins that is about memory
 SPLITS = 64  # of the last ones that are looked at
@@ -116,7 +103,7 @@ def work(
         child.emit("warning", message=message)
 
     child.emit("phase", phase="data")
-    located = find_model(spec, places)
+    located = assembly.find_model(spec, places)
     if resumed is None:
         weights.check(spec, located, cpu=device.type == "cpu")
     try:
@@ -139,18 +126,18 @@ def work(
     child.emit("phase", phase="model", data={"files": files, "rows": len(data.train), "eval_rows": len(data.eval)})
     ranks = others.join()
     ranks.tell(resumed, created_at(child))
-    trainee = loaded(spec, located, device, warn, resumed)
+    trainee = assembly.loaded(spec, located, device, warn, resumed)
     counters = counters_of(resumed, spec, trainee, max(items.filled), ranks.size)
 
     def degraded(what: str, why: str) -> None:
         child.emit("degrade", step=counters.step, what=what, why=why)
 
-    reading = reading_of(spec, trainee, data, degraded)
+    reading = assembly.reading_of(spec, trainee, data.train, items, degraded)
     batching = batching_of(child, spec, trainee, counters, data.train, items)
     ranks.tell(counters.to_dict(), batching)
     if doubt := optim.doubt(auto.optimizer(spec.training.optimizer, lora=trainee.lora), spec.training.learning_rate):
         warn(doubt)
-    stepper = stepper_of(spec, trainee, data, counters, reading, batching, resumed, ranks, warn, degraded)
+    stepper = assembly.stepper_of(spec, trainee, items, counters, reading, batching, resumed, ranks, warn, degraded)
 
     decided_by = exactness.digests([tokenizer_file(located.path), *template_files(located.path, spec.data.template)])
 
@@ -226,90 +213,6 @@ def fetch(child: Child, spec: Spec) -> list[str]:
             hint="begin anew: llamahome --batch train start SPEC",
         )
     return [*passed, f"goes on from step {found.step} of {found.run}, copied from the mirror {root}"]
-
-
-def loaded(
-    spec: Spec, located: Located, device: Any, warn: Callable[[str], None], resumed: Checkpoint | None
-) -> Trainee:
-    """The model, with the same first weights in every rank."""
-    rng.seed(spec.training.seed)
-    source = Source(located.path, weights.base_name(located), located.adapter)
-    trainee = model.load(spec, source, device, warn, resumed.path if resumed else None)
-    if method_of(spec.method.kind).reference:
-        reference.keep(trainee, Path(spec.model.adapter) if spec.model.adapter else located.adapter)
-    return trainee
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How an objective reads the model: the plain way, whether in chunks, and rows to hold a faster one against it."""
-
-    plain: Reader
-    chunked: bool
-    tried: Callable[[], batches.MicroBatch]
-
-
-def reading_of(spec: Spec, trainee: Trainee, data: Prepared, degraded: Callable[[str, str], None]) -> Reading:
-    """Find out, and give the model the kernels that its spec asks for and that give the same."""
-    items = Items.of(data.train)
-    sample = batches.collate([data.train[items.filled.index(min(items.filled))]]).to(trainee.device)
-    plain, chunked = reader_of(trainee.model, trainee.base, sample, trainee.autocast)
-    multiple = MULTIPLE["cpu" if trainee.device.type == "cpu" else "cuda"]
-
-    def tried() -> batches.MicroBatch:
-        return proof.batch_of(data.train, items.filled, multiple=multiple)
-
-    kernels.choose(trainee, plain, spec.training, tried, degraded)
-    return Reading(plain, chunked, tried)
-
-
-def stepper_of(
-    spec: Spec,
-    trainee: Trainee,
-    data: Prepared,
-    counters: Counters,
-    reading: Reading,
-    batching: Batching,
-    resumed: Checkpoint | None,
-    ranks: Ranks,
-    warn: Callable[[str], None],
-    degraded: Callable[[str, str], None],
-) -> Stepper:
-    """What takes the run's steps, as the counters have settled them, with everything at its checkpoint's state."""
-    items = Items.of(data.train)
-    if counters.gradient_checkpointing and not trainee.checkpoint_gradients(counters.gradient_checkpointing):
-        warn("training.gradient_checkpointing: this model does not know its layers one by one, and recomputes all")
-    optimizer = optim.build(
-        auto.optimizer(spec.training.optimizer, lora=trainee.lora),
-        trainee.model,
-        counters.peak_rate,
-        auto.weight_decay(spec.training.weight_decay, lora=trainee.lora),
-        plus_ratio=spec.lora.plus_ratio,
-    )
-    scaler = torch.amp.GradScaler(trainee.device.type) if trainee.precision == "fp16" else None
-    read = reading.plain
-    if spec.training.compile:
-        again = partial(reader, trainee.model, trainee.base, hidden=reading.chunked)
-        read = kernels.compiled(trainee, reading.plain, again, reading.tried(), degraded)
-    if ranks.rank:
-        rng.seed(spec.training.seed + ranks.rank)  # dropout of its own
-    if resumed:
-        checkpoint.restore(resumed, trainee, optimizer, scaler, ranks.rank)
-    else:
-        ranks.align(trainee.trainable)
-    return Stepper(
-        trainee,
-        objective_of(spec.method, trainee, read, max(items.filled), reading.plain),
-        optimizer,
-        scaler,
-        items,
-        counters.micro,
-        clip=spec.training.clip,
-        batching=batching,
-        split_on_oom=spec.recovery.oom == "split",
-        degraded=degraded,
-        ranks=ranks,
-    )
 
 
 def refuse(spec: Spec, resumed: Checkpoint | None) -> None:
@@ -390,12 +293,6 @@ def data_progress(child: Child) -> Callable[..., None]:
     return progress
 
 
-def find_model(spec: Spec, places: Places) -> Located:
-    """The model's folder; `train start` has pinned branches to commits and names of runs to ids."""
-    name, revision = spec.model.id, spec.model.revision
-    return locate(name if revision == "main" or "@" in name else f"{name}@{revision}", places, RunStore(places))
-
-
 def created_at(child: Child) -> datetime:
     """When the run was made: the day a template may write into its prompts, the same in every attempt."""
     return datetime.fromisoformat(child.job["created_at"]).astimezone()
@@ -459,7 +356,7 @@ def batching_of(
     with a `degrade` event, and a spec that asks for packing is refused: what it asks for would train on wrong rows.
     """
     device: auto.Device = "cuda" if trainee.device.type == "cuda" else "cpu"
-    multiple = MULTIPLE[device]
+    multiple = assembly.MULTIPLE[device]
     if not counters.batching:
         counters.batching, counters.batching_reason = auto.batching(
             spec.data.batching,
