@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,6 @@ from tests.schema import problems
 
 pytestmark = pytest.mark.torch
 WORDS = ("garden", "river", "honey", "bird", "stone", "cloud", "window", "lantern")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
 
 
 def _chats(path: Path, words: tuple[str, ...], times: int = 1) -> Path:

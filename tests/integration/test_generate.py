@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,6 @@ from tests.forge import Forge
 from tests.integration.trainer_runs import Bench
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
 
 
 def test_the_embedded_model_answers(run_cli: RunCli) -> None:

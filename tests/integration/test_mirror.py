@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,9 @@ from llamahome_tui.jobs.store import Run
 from llamahome_tui.start import surroundings
 from llamahome_tui.training import checks, commands
 from llamahome_tui.training.spec import Spec
-from tests.forge import Forge
 from tests.integration.trainer_runs import Bench, adapter, checkpoint_steps, eval_losses, losses, of, show
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with Forge() as forge:
-        yield Bench.make(forge, tmp_path_factory.mktemp("bench"))
 
 
 def another_box(bench: Bench, folder: Path) -> Bench:

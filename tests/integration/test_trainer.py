@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,17 +31,6 @@ from tests.integration.trainer_runs import (
 )
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
-
-
-@pytest.fixture(scope="module")
-def bench(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench.make(forge, tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="module")

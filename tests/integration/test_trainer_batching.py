@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,6 @@ from tests.integration.trainer_runs import Bench, adapter, checkpoint_steps, eva
 from tests.tinymodel import write_chats, write_tokenizer
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
-
-
-@pytest.fixture(scope="module")
-def bench(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench.make(forge, tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="module")

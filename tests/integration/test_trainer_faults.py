@@ -27,17 +27,6 @@ pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
-
-
-@pytest.fixture(scope="module")
-def bench(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench.make(forge, tmp_path_factory.mktemp("bench"))
-
-
-@pytest.fixture(scope="module")
 def wide(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """A model whose logits for a single row take more than what the process has left over anyway."""
     return Bench.make(forge, tmp_path_factory.mktemp("wide"), vocabulary=20_000)

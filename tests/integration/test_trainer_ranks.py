@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from llamahome_tui.jobs import control
 from llamahome_tui.jobs.journal import read
 from llamahome_tui.jobs.store import Run
 from tests.conftest import eventually
-from tests.forge import Forge, Trainer
+from tests.forge import Trainer
 from tests.integration.trainer_runs import (
     Bench,
     adapter,
@@ -72,17 +71,6 @@ def slow(self, *about, **named):
     return real(self, *about, **named)
 batches.Batching.batch = slow
 """
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
-
-
-@pytest.fixture(scope="module")
-def bench(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench.make(forge, tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="module")

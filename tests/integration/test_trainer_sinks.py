@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ pytest.importorskip("torch")
 pytest.importorskip("tensorboard")
 
 from llamahome_tui.jobs.journal import read
-from tests.forge import Forge
 from tests.integration.trainer_runs import Bench, losses, of, show
 from tests.plugin_packages import EXAMPLE, box, install, write_quiz
 
@@ -35,12 +33,6 @@ def watched(self, type, **fields):
     return record
 Child.emit = watched
 """
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with Forge() as forge:
-        yield Bench.make(forge, tmp_path_factory.mktemp("bench"))
 
 
 def test_a_killed_and_resumed_run_is_one_curve_in_tensorboard(bench: Bench) -> None:

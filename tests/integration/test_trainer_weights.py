@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ from tests.integration.trainer_runs import Bench, adapter, eval_losses, losses, 
 from tests.tinymodel import write_chats
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
 
 
 @pytest.fixture(scope="module")
