@@ -211,11 +211,11 @@ def _answers(data: Data) -> Data:
 
 def _other_base(context: Context, store: Any, spec: Mapping[str, Any], located: Located) -> str:
     """The model that a run of full fine-tuning began with."""
-    from llamahome_tui.models.locate import locate
+    from llamahome_tui.models.locate import at_revision, locate
 
     model = spec.get("model") or {}
-    name, revision = str(model.get("id")), str(model.get("revision") or "main")
-    base = locate(name if revision == "main" or "@" in name else f"{name}@{revision}", context.places, store)
+    name = at_revision(str(model.get("id")), str(model.get("revision") or "main"))
+    base = locate(name, context.places, store)
     if base.adapter is not None:
         raise UsageError(
             f"run {located.run} trained a whole model from another run's adapter, so it has no single base",

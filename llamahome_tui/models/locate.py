@@ -125,6 +125,11 @@ def _as_run(text: str, store: RunStore | None) -> Run | None:
         return None
 
 
+def at_revision(name: str, revision: str) -> str:
+    """A spec's model.id and model.revision as one name for `locate`."""
+    return name if revision == "main" or "@" in name else f"{name}@{revision}"
+
+
 def _of_run(run: Run, places: Places, store: RunStore | None, checkpoint: str, depth: int) -> Located:
     from llamahome_tui.models.adapters import run_weights
 
@@ -139,7 +144,7 @@ def _of_run(run: Run, places: Places, store: RunStore | None, checkpoint: str, d
     weights = run_weights(run, checkpoint)
     if not weights.is_adapter:
         return _checked(Located(weights.path, named, run=run.id))
-    text = named if revision == "main" or "@" in named or not hub_cache.is_hub_id(named) else f"{named}@{revision}"
+    text = at_revision(named, revision) if hub_cache.is_hub_id(named) else named
     base = _locate(text, places, store, "", None, depth + 1)
     return replace(base, adapter=weights.path, run=run.id)
 

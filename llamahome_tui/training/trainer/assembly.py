@@ -12,7 +12,7 @@ import torch
 
 from llamahome_tui.config.places import Places
 from llamahome_tui.jobs.store import RunStore
-from llamahome_tui.models.locate import Located, locate
+from llamahome_tui.models.locate import Located, at_revision, locate
 from llamahome_tui.training import auto, weights
 from llamahome_tui.training.methods import method_of
 from llamahome_tui.training.spec import Spec
@@ -31,8 +31,7 @@ MULTIPLE: dict[auto.Device, int] = {"cpu": 1, "cuda": 8}  # of tokens: what tens
 
 def find_model(spec: Spec, places: Places) -> Located:
     """The model's folder; `train start` has pinned branches to commits and names of runs to ids."""
-    name, revision = spec.model.id, spec.model.revision
-    return locate(name if revision == "main" or "@" in name else f"{name}@{revision}", places, RunStore(places))
+    return locate(at_revision(spec.model.id, spec.model.revision), places, RunStore(places))
 
 
 def loaded(
