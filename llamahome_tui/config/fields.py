@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 Kind: TypeAlias = Literal["bool", "int", "number", "text", "texts", "ints", "numbers", "table"]
 
 _DEPTH = 20
+_NO_NUL = "must not hold a NUL character"  # which no path and no command can
 _KIND_NAMES: dict[Kind, str] = {
     "bool": "true or false",
     "int": "a whole number",
@@ -40,7 +41,7 @@ class Field:
             return None
         for kind in self.kinds:
             if _is(kind, value):
-                return self._out_of_range(value)
+                return _NO_NUL if _has_nul(value) else self._out_of_range(value)
         if isinstance(value, str) and self.words and "text" not in self.kinds:
             close = _closest(value, self.words, 0.6)
             nearest = f'; did you mean "{close}"?' if close else ""
@@ -245,6 +246,14 @@ def _is_plain(value: Any, depth: int) -> bool:
     if isinstance(value, list | tuple):
         return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_nul(one) for pair in value.items() for one in pair)
+    if isinstance(value, list | tuple):
+        return any(_has_nul(one) for one in value)
+    return isinstance(value, str) and "\0" in value
 
 
 def _number(limit: float) -> str:

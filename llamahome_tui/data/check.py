@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from llamahome_tui.data.rows import Bad, Row, read_rows
 from llamahome_tui.data.samples import Sample
 from llamahome_tui.errors import DataError
 
+NO_ROWS = "has no rows"
 MAX_LISTED = 100  # bad rows that are named; the rest is counted
 _LOOKED_AT = 50  # rows that a file's format is told from,
 _LOOKED_BYTES = 32 << 20  # and no more than these
@@ -36,6 +37,16 @@ class Validation:
             "bad": [one.as_dict() for one in self.bad],
             "bad_count": self.bad_count,
         }
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no rows at all, good or bad."""
+        return not self.rows and all(one.reason == NO_ROWS for one in self.bad)
+
+    def with_bad_of(self, other: Validation) -> Validation:
+        """The same with what is bad elsewhere too."""
+        bad = (*self.bad, *other.bad)[:MAX_LISTED]
+        return replace(self, bad=bad, bad_count=self.bad_count + other.bad_count)
 
     def raise_if_bad(self) -> None:
         """Raises DataError naming the first bad row and listing the others."""
@@ -97,7 +108,7 @@ def samples(
         else:
             yield sample_of(read, known, columns, group, strict=format == "auto"), known
     if empty:
-        yield Bad(str(path), 0, "", "has no rows"), known
+        yield Bad(str(path), 0, "", NO_ROWS), known
 
 
 def told_format(path: Path, columns: Mapping[str, str] | None = None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -109,18 +109,27 @@ def prepare(
     )
 
 
-def preflight(spec: Spec, model_dir: Path) -> Validation:
+def preflight(spec: Spec, model_dir: Path) -> int:
     """What `train start` checks before a run exists: every row is a sample, and the first ones render and tokenise.
 
-    Raises what `prepare` would raise for them: a missing template, rows without anything to learn, an empty file, and
-    DataError `template.unbounded` for a template that loops or eats memory.
+    Gives the rows that are left to train on where none is dropped; of rows that must stay together it is not known
+    how many are held out, and then all count. Raises what `prepare` would raise for them: a missing template, rows
+    without anything to learn, an empty file, and DataError `template.unbounded` for a template that loops or eats
+    memory.
     """
     from llamahome_tui.data.split import wanted_rows
 
     work = _Work(spec, model_dir, None, None)
     data = spec.data
-    found = validate(work.files, data.format, data.columns, data.group)
-    found.raise_if_bad()
+    found = validate(work.train_files, data.format, data.columns, data.group)
+    if work.eval_file:
+        held = validate([work.eval_file], data.format, data.columns, data.group)
+        if held.is_empty:
+            found.raise_if_bad()
+            raise _no_eval_rows(held.bad)
+        found.with_bad_of(held).raise_if_bad()
+    else:
+        found.raise_if_bad()
     first: list[Sample] = []
     for path in work.files:
         reading = samples(path, data.format, data.columns, data.group)
@@ -138,9 +147,10 @@ def preflight(spec: Spec, model_dir: Path) -> Validation:
     work.refuse_bad()
     if not learns:
         raise _nothing_learned(spec)
-    if isinstance(size := data.eval, int | float) and not work.eval_file:
-        wanted_rows(size, found.rows)
-    return found
+    if work.eval_file or not (isinstance(data.eval, int | float) or data.eval == "auto"):
+        return found.rows
+    held_out = wanted_rows(data.eval, found.rows)
+    return found.rows if data.group else found.rows - held_out
 
 
 @dataclass(slots=True)
@@ -329,9 +339,10 @@ class _Work:
         method = self.spec.method.kind
         wanted = method_of(method).rows
         if kind != wanted:
-            fitting = ", ".join(name for name, one in METHODS.items() if one.rows == kind)
-            reason = f"these rows are {_KINDS[kind]} (for {fitting}), and method.kind = {method} trains on "
-            raise _of_row(sample, reason + _KINDS[wanted], "data.wrong_kind")
+            fitting = [name for name, one in METHODS.items() if one.rows == kind]
+            reason = f"these rows are {_KINDS[kind]} (for {', '.join(fitting)}), and method.kind = {method} trains on "
+            hint = f"train with them: llamahome --batch train start SPEC --set method.kind={fitting[0]}"
+            raise _of_row(sample, reason + _KINDS[wanted], "data.wrong_kind", hint)
         if self.kind is not None:
             reason = f"these rows are {_KINDS[kind]}, and those before are {_KINDS[self.kind]}"
             raise _of_row(sample, reason, "data.mixed_kinds")
@@ -397,13 +408,23 @@ def _characters(sample: Sample) -> int:
     return sum(len(str(one.get("content") or "")) for chat in chats_of(sample) for one in chat.messages)
 
 
-def _of_row(sample: Sample, reason: str, code: str) -> DataError:
+def _of_row(
+    sample: Sample, reason: str, code: str, hint: str = "see which format does what: llamahome --batch data formats"
+) -> DataError:
     bad = Bad(sample.file, sample.line, "", reason)
     return DataError(
         str(bad),
         code=code,
-        hint="see which format does what: llamahome --batch data formats",
+        hint=hint,
         data={"bad": [bad.as_dict()], "bad_count": 1},
+    )
+
+
+def _no_eval_rows(bad: Sequence[Bad]) -> DataError:
+    return DataError(
+        f"data.eval: {bad[0]}",
+        hint="hold out rows of the training files: llamahome --batch train start SPEC --set data.eval=auto",
+        data={"bad": [one.as_dict() for one in bad], "bad_count": len(bad)},
     )
 
 

@@ -38,20 +38,21 @@ def claim(
     seen = visible(environ.get("CUDA_VISIBLE_DEVICES"), found)
     if isinstance(devices, str) and devices.strip().isdigit():
         devices = int(devices)
+    key = "launch.devices" if kind == "train" else "devices"
     if not seen:
         if devices in ("auto", "", CPU, 0, 1, None, []) or (shared and _fits_the_cpu(devices)):
             return Claim((CPU,), 1)
-        raise _lacking(devices, seen, found)
+        raise _lacking(key, devices, seen, found, shared=shared)
     if devices == CPU or devices == 0:
         return Claim((CPU,), 1)
     if isinstance(devices, list | tuple) and devices:
         wanted = tuple(dict.fromkeys(str(device) for device in devices))
         if not set(wanted) <= set(seen):
-            raise _lacking(devices, seen, found)
+            raise _lacking(key, devices, seen, found, shared=shared)
         return Claim(wanted, len(wanted))
     if isinstance(devices, int):
         if devices > len(seen):
-            raise _lacking(devices, seen, found)
+            raise _lacking(key, devices, seen, found, shared=shared)
         return Claim(seen, devices)
     return Claim(seen, len(seen) if kind == "exec" else 1)
 
@@ -65,8 +66,11 @@ def asked(job: Mapping[str, Any]) -> Any:
 
 
 def _fits_the_cpu(processes: object) -> bool:
-    most = max(2, len(os.sched_getaffinity(0)))
-    return isinstance(processes, int) and processes in range(1, most + 1)
+    return isinstance(processes, int) and processes in range(1, _most_on_the_cpu() + 1)
+
+
+def _most_on_the_cpu() -> int:
+    return max(2, len(os.sched_getaffinity(0)))
 
 
 def share_the_cpu(job: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> bool:
@@ -151,9 +155,11 @@ def _ask_nvml() -> tuple[str, ...]:
     return tuple(uuids)
 
 
-def _lacking(devices: Any, seen: Sequence[str], present: Sequence[str]) -> ResourceError:
+def _lacking(
+    key: str, devices: Any, seen: Sequence[str], present: Sequence[str], *, shared: bool = False
+) -> ResourceError:
     if not present:
-        have = "this machine has no GPU"
+        have = "this machine has no GPU" + (f", and {_most_on_the_cpu()} processes at most share its CPU" * shared)
     elif len(seen) < len(present):
         have = f"CUDA_VISIBLE_DEVICES leaves {', '.join(seen) or 'none'} of {len(present)}"
     else:
@@ -163,7 +169,7 @@ def _lacking(devices: Any, seen: Sequence[str], present: Sequence[str]) -> Resou
             else "this machine has one (0)"
         )
     return ResourceError(
-        f"devices = {devices} cannot be had: {have}",
+        f"{key} = {devices} cannot be had: {have}",
         code="resource.devices",
         hint="see the devices: llamahome --batch system show",
         data={"wanted": devices, "visible": list(seen), "present": len(present)},

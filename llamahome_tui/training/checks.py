@@ -49,7 +49,7 @@ def check(context: Context, spec: Spec) -> Spec:
     located = locate_model(context, spec, store)
     claim = devices.claim(plain_devices(spec), "train", context.environ, shared=spec.launch.strategy == "ddp")
     weights.check(spec, located, cpu=claim.candidates == (devices.CPU,))
-    rows = preflight(spec, located.path).rows
+    rows = preflight(spec, located.path)
     if spec.data.long != "split" and not spec.data.weights:  # which make more rows of fewer
         weights.refuse_small_data(spec, rows)
     has_room(context, spec, located)

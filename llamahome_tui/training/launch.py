@@ -28,3 +28,6 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "launch.strategy", f'is "single", and launch.devices names {devices}: write "ddp", or one device'
     if strategy == "ddp" and devices < 2:
         yield "launch.devices", 'names one device, and launch.strategy = "ddp" is for several: write 2 or more'
+    rows = values["training.global_batch"]
+    if devices > rows:
+        yield "training.global_batch", f"is {rows}, and each of the {devices} devices needs a row of its own in a step"

@@ -87,15 +87,22 @@ def _without_effect(values: Mapping[str, Any], given: frozenset[str]) -> Iterato
                 yield key, "has no effect with lora.enabled = false"
     if not values["samples.prompts"] and values["samples.every_steps"]:
         yield "samples.every_steps", "has no effect without samples.prompts"
+    if not all(prompt.strip() for prompt in values["samples.prompts"]):
+        yield "samples.prompts", "has an empty entry"
 
 
 def _evaluation(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if values["evaluation.metric"] == "eval_exact" and not values["evaluation.generate_rows"]:
         yield "evaluation.metric", "eval_exact needs evaluation.generate_rows over 0"
+    every = values["evaluation.every_steps"]
     if values["data.eval"] == 0:
         for key in ("evaluation.patience", "evaluation.generate_rows"):
             if values[key]:
                 yield key, "has no effect with data.eval = 0"
+        if every not in ("auto", 0):
+            yield "evaluation.every_steps", "has no effect with data.eval = 0"
+    elif values["evaluation.patience"] and every == 0:
+        yield "evaluation.patience", "has no effect with evaluation.every_steps = 0: nothing is measured on the way"
 
 
 def _report(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -130,6 +137,9 @@ def _training(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     warmup = values["training.warmup"]
     if isinstance(warmup, float) and warmup > 1 and not warmup.is_integer():
         yield "training.warmup", "must be a share up to 1, or a whole number of steps"
+    most = values["training.max_steps"]
+    if isinstance(warmup, int | float) and warmup >= 1 and 0 < most < warmup:
+        yield "training.warmup", f"is longer than the run: training.max_steps is {most}"
     layers = values["training.gradient_checkpointing"]
     if isinstance(layers, float) and layers > 1 and not layers.is_integer():
         yield "training.gradient_checkpointing", "must be a share of the layers below 1, or a whole number of them"

@@ -56,7 +56,7 @@ class Data:
         words=("drop", "truncate", "split", "error"),
     )
     batching: str = option("auto", "auto | packed | sorted | plain", words=("auto", "packed", "sorted", "plain"))
-    split_seed: int = option(42, "seed of the split into train and eval", "int", minimum=0)
+    split_seed: int = option(42, "seed of the split into train and eval", "int", minimum=0, maximum=2**63 - 1)
     group: str = option("", "column that must not be split over train and eval", "text")
 
 
@@ -75,18 +75,20 @@ class Method:
 class Lora:
     enabled: bool = option(True, "false: full fine-tuning", "bool")
     r: int = option(16, "rank", "int", minimum=1, maximum=4096)
-    alpha: float = option(32, "scale; alpha / r is what counts", "number", above=0)
+    alpha: float = option(32, "scale; alpha / r is what counts", "number", above=0, maximum=1 << 20)
     dropout: float = option(0.0, "dropout before the adapter", "number", minimum=0, maximum=0.9)
     targets: str | tuple[str, ...] = option("all-linear", "all-linear, or names of modules", "text", "texts")
     variant: str = option("lora", "lora | rslora | dora", words=("lora", "rslora", "dora"))
-    plus_ratio: float = option(0.0, "LoRA+: learning rate of B over that of A; 0: the same", "number", minimum=0)
+    plus_ratio: float = option(
+        0.0, "LoRA+: learning rate of B over that of A; 0: the same", "number", minimum=0, maximum=10000
+    )
     train_also: tuple[str, ...] = option((), "modules trained in full beside the adapter", "texts")
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    epochs: float = option(1, "times over the data", "number", above=0)
-    max_steps: int = option(0, "over 0: exactly so many steps, whatever epochs says", "int", minimum=0)
+    epochs: float = option(1, "times over the data", "number", above=0, maximum=1_000_000)
+    max_steps: int = option(0, "over 0: exactly so many steps, whatever epochs says", "int", minimum=0, maximum=10**9)
     global_batch: int = option(16, "sequences per optimiser step, over all devices", "int", minimum=1, maximum=1 << 20)
     batch_size: int | Literal["auto"] = option(
         "auto", "micro-batch per device; accumulation follows", "int", words=("auto",), minimum=1
@@ -108,7 +110,7 @@ class Training:
         words=("auto", "adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "sgd"),
     )
     weight_decay: float | Literal["auto"] = option(
-        "auto", "0 for LoRA, 0.01 for full", "number", words=("auto",), minimum=0
+        "auto", "0 for LoRA, 0.01 for full", "number", words=("auto",), minimum=0, maximum=10
     )
     clip: float = option(1.0, "largest gradient norm; 0: no clipping", "number", minimum=0)
     precision: str = option(
@@ -131,7 +133,7 @@ class Training:
         "auto", "auto: liger where it is installed and equal; none | liger", words=("auto", "none", "liger")
     )
     compile: bool = option(False, "torch.compile, where it computes the same", "bool")
-    neftune: float = option(0.0, "noise on embeddings", "number", minimum=0)
+    neftune: float = option(0.0, "noise on embeddings", "number", minimum=0, maximum=1000)
     max_workers: int | Literal["auto"] = option(
         "auto", "processes that prepare data", "int", words=("auto",), minimum=0, maximum=1024
     )

@@ -152,29 +152,57 @@ def test_without_torch_it_says_which_command_helps(run_cli: Cli, home: Path, tmp
     nothing_is_left(home)
 
 
-@pytest.mark.parametrize(
-    ("settings", "code", "key"),
-    [
-        ({"lora.targets": '["q_proj", "q_prj"]'}, "model.unknown_target", "lora.targets"),
-        ({"training.precision": "fp16"}, "training.precision", "training.precision"),
-        ({"lora.enabled": "false", "model.quantization": "nf4"}, "spec.invalid", "model.quantization"),
-        ({"training.global_batch": "100000"}, "training.batch_over_data", "training.global_batch"),
-        ({"data.max_length": "1000000"}, "data.invalid", "data.max_length"),
-        ({"model.adapter": "ADAPTER"}, "model.adapter", "model.adapter"),
-    ],
-)
-def test_what_the_weights_cannot_is_refused_with_its_key(
-    run_cli: Cli, home: Path, tmp_path: Path, settings: dict[str, str], code: str, key: str
+PAIRS = '{"prompt": "a", "chosen": "b", "rejected": "c"}'
+CANNOT: dict[str, tuple[dict[str, str], str, str]] = {
+    "unknown-target": ({"lora.targets": '["q_proj", "q_prj"]'}, "model.unknown_target", "lora.targets"),
+    "fp16-on-cpu": ({"training.precision": "fp16"}, "training.precision", "training.precision"),
+    "quantised-in-full": (
+        {"lora.enabled": "false", "model.quantization": "nf4"}, "spec.invalid", "model.quantization"
+    ),
+    "base-quantised-in-full": ({"lora.enabled": "false", "model.id": "QUANTISED"}, "model.quantised", "lora.enabled"),
+    "batch-over-data": ({"training.global_batch": "100000"}, "training.batch_over_data", "training.global_batch"),
+    "batch-over-what-is-left": (
+        {"data.train": "ROWS", "data.eval": "8", "training.global_batch": "13"},
+        "training.batch_over_data", "training.global_batch",
+    ),
+    "over-the-context": ({"data.max_length": "1000000"}, "data.invalid", "data.max_length"),
+    "adapter-of-another": ({"model.adapter": "ADAPTER"}, "model.adapter", "model.adapter"),
+    "dpo-on-answers": ({"method.kind": "dpo"}, "data.wrong_kind", "method.kind"),
+    "sft-on-pairs": ({"data.train": "PAIRS"}, "data.wrong_kind", "method.kind"),
+    "eval-of-no-rows": ({"data.eval": "EMPTY"}, "data.invalid", "data.eval"),
+    "patience-without-eval": ({"data.eval": "0", "evaluation.patience": "2"}, "spec.invalid", "evaluation.patience"),
+    "unknown-sink": ({"report.to": "nowhere"}, "spec.invalid", "report.to"),
+    "sink-not-here": ({"report.to": "trackio"}, "report.not_installed", "report.to"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_what_cannot_be_is_refused_with_its_key_before_anything_loads(
+    run_cli: Cli, home: Path, tmp_path: Path, name: str
 ) -> None:
-    """An adapter belongs to another model, of whose folder it tells the name."""
+    """Torch is one that nobody can import, and every third is started in another way."""
+    settings, code, key = CANNOT[name]
     other = demo_copy(tmp_path)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
     (tmp_path / "adapter").mkdir()
-    config = {"peft_type": "LORA", "base_model_name_or_path": str(other)}
-    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
-    given = {name: str(tmp_path / "adapter") if value == "ADAPTER" else value for name, value in settings.items()}
-    words = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
-    env = {"CUDA_VISIBLE_DEVICES": ""}
-    refused(run_cli("train", "start", "--model", "demo", "--data", "demo", "--json", *words, env=env), 3, code, key)
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": str(other)}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(adapter))
+    (tmp_path / "rows.jsonl").write_text("".join(GOOD.replace('"a"', f'"{n}"') + "\n" for n in range(20)))
+    (tmp_path / "pairs.jsonl").write_text((PAIRS + "\n") * 20)
+    (tmp_path / "empty.jsonl").touch()
+    places = {
+        "ADAPTER": tmp_path / "adapter", "QUANTISED": other, "ROWS": tmp_path / "rows.jsonl",
+        "PAIRS": tmp_path / "pairs.jsonl", "EMPTY": tmp_path / "empty.jsonl",
+    }  # fmt: skip
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={places.get(value, value)}")]
+    words += [(), ("--detach",), ("--foreground",)][list(CANNOT).index(name) % 3]
+    (tmp_path / "no" / "torch").mkdir(parents=True)
+    (tmp_path / "no" / "torch" / "__init__.py").write_text("raise SystemExit('torch was imported')")
+    env = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(tmp_path / "no")}
+    said = run_cli("train", "start", "--model", "demo", "--data", "demo", "--json", *words, env=env)
+    line = refused(said, 3, code, key)
+    assert "llamahome --batch" in line["hint"] or "pip install" in line["hint"]
     nothing_is_left(home)
 
 

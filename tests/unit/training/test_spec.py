@@ -105,6 +105,15 @@ def test_the_name_comes_from_the_file(source: str, name: str) -> None:
         ('[data.columns]\npromt = "question"', "data.columns.promt"),
         ('[data.columns]\nprompt = "q"\ncompletion = "q"', "data.columns"),
         ("training = 3", "training"),
+        ('[notify]\non_end = "a\\u0000b"', "notify.on_end"),
+        ("[lora]\nalpha = 1e30", "lora.alpha"),
+        ("[training]\nepochs = 1e300", "training.epochs"),
+        ("[training]\nweight_decay = 1e9", "training.weight_decay"),
+        ("[training]\nneftune = 1e9", "training.neftune"),
+        ("[training]\nmax_steps = 100\nwarmup = 200", "training.warmup"),
+        ("[launch]\ndevices = 17", "training.global_batch"),
+        ("[evaluation]\nevery_steps = 0\npatience = 3", "evaluation.patience"),
+        ('[samples]\nprompts = ["Hi", " "]', "samples.prompts"),
     ],
 )
 def test_what_is_wrong_alone_or_together(line: str, key: str) -> None:
@@ -123,6 +132,16 @@ def test_what_is_wrong_alone_or_together(line: str, key: str) -> None:
 )
 def test_weights_are_one_for_each_entry_and_no_entry_stands_twice(train: str, weights: str, key: str) -> None:
     assert key in [one["key"] for one in mistakes(LEAST, f"data.train={train}", f"data.weights={weights}")]
+
+
+def test_a_seed_of_the_split_is_a_number_of_64_bits() -> None:
+    assert [one["key"] for one in mistakes(LEAST, f"data.split_seed={2**63}")] == ["data.split_seed"]
+
+
+@pytest.mark.parametrize("key", ["patience=2", "generate_rows=4", "every_steps=10"])
+def test_without_evaluation_nothing_can_be_asked_of_it(key: str) -> None:
+    found = mistakes(LEAST, "data.eval=0", f"evaluation.{key}")
+    assert [one["key"] for one in found] == ["evaluation." + key.partition("=")[0]]
 
 
 def test_every_format_can_be_named() -> None:

@@ -238,6 +238,21 @@ async def test_a_failure_is_one_toast_that_ends_in_its_hint_and_no_markup_is_par
         assert "\x1b" not in text.replace("\x1b[", "")
 
 
+async def test_a_spec_that_cannot_train_is_refused_with_its_key(
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = 'model.id = "demo"\ndata.train = ["demo"]\nlora.targets = ["q_prj"]\n'
+    (tmp_path / "wrong.toml").write_text(spec)
+    app = make_app()
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await pilot.press("f2", "n")
+        await until(pilot, lambda: isinstance(app.screen, Prompt))
+        await pilot.press("enter")
+        await until(pilot, lambda: "lora.targets: the model has no module named q_prj" in toasts(app))
+        assert not list(app.context.places.runs.iterdir())
+
+
 async def test_many_mistakes_are_a_sheet(make_app: MakeApp) -> None:
     app = make_app()
     async with app.run_test(size=(100, 30)) as pilot:
