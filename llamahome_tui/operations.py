@@ -252,6 +252,15 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "runs",
+        "replay",
+        "do a run again as a new one, with what it was asked after the same steps",
+        "training.replay_command:replay_run",
+        (_RUN, Argument("name", "name of the new run; by itself NAME-replay"), _DETACH),
+        changes=True,
+        example="llamahome --batch runs replay latest --detach",
+    ),
+    Operation(
+        "runs",
         "control",
         "ask a live run for something",
         "jobs.commands.changing:ask",

@@ -53,9 +53,9 @@ TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
     "start": (
         {
             "attempt": COUNT, "from_step": COUNT, "exact": BOOL, "reason": TEXT, **_PROCESS,
-            "versions": OBJECT, "devices": {}, "spec_hash": TEXT,
+            "versions": OBJECT, "devices": {}, "spec_hash": TEXT, "replay_of": TEXT,
         },
-        "exact reason versions devices spec_hash from_step",
+        "exact reason versions devices spec_hash from_step replay_of",
     ),
     "phase": ({"phase": word("fetch", "data", "model", "train", "eval", "save")}, ""),
     "progress": ({"step": COUNT, "steps": COUNT, "epoch": NUMBER, "tokens": COUNT, "eta_s": or_null(NUMBER)},
@@ -149,6 +149,12 @@ RESULTS: dict[str, dict[str, Any]] = {
     }),
     "train start": _STARTED,
     "runs resume": _STARTED,
+    "runs replay": shape({
+        "id": TEXT, "status": TEXT, "dir": TEXT, "replay_of": TEXT, "differs": array(TEXT),
+        "replays": array(
+            shape({"step": COUNT, "op": word("save", "eval", "sample", "lr", "stop", "pause"), "value": {}})
+        ),
+    }),
     "runs show": shape({**_RUN, **_RUN_LISTS}),
     "runs list": array(shape(_RUN)),
     "models list": array(shape(_MODEL)),

@@ -39,6 +39,7 @@ class Child:
         self._received = received  # what signals said: "stop", "pause"
         self._inbox = control.Inbox(run)
         self._answered = control.answered(run)
+        self._own: list[Request] = []  # that nobody left in the folder: a replay's own leaving
         self._ended = False
         self.step: int | None = None  # so many steps are done; answers carry it
         self._passed_on: Callable[[Mapping[str, Any]], None] | None = None
@@ -100,6 +101,10 @@ class Child:
         """Whether the run shall checkpoint and pause. A stop that is also there comes first."""
         return "pause" in self._received or self._asked("pause")
 
+    def leave(self, request: Request) -> None:
+        """Take up a stop or a pause that a replay has to obey by itself, as if somebody had asked for it now."""
+        self._own.append(request)
+
     def refuse_pause(self, reason: str) -> None:
         """The run can't pause now and goes on: answer whoever asked, and hear who asks next."""
         self._received[:] = [word for word in self._received if word != "pause"]
@@ -159,7 +164,7 @@ class Child:
         if self._before_end is not None:
             self._before_end()
         outcomes = {"stopped": "stop", "paused": "pause"}
-        for request in [other for other in control.requests(self.run) if other.id not in self._answered]:
+        for request in [one for one in (*self._own, *control.requests(self.run)) if one.id not in self._answered]:
             if request.op == "resume":
                 continue
             if request.fault:
@@ -181,7 +186,7 @@ class Child:
     def _pending(self) -> list[Request]:
         if not self._ended:
             self._journal.settle()
-        return [request for request in self._inbox.look() if request.id not in self._answered]
+        return [request for request in (*self._own, *self._inbox.look()) if request.id not in self._answered]
 
 
 def _install(received: list[str]) -> None:

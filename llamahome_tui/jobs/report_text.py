@@ -33,6 +33,7 @@ def about(report: Report) -> dict[str, Any]:
         "model": run["model"],
         "revision": (report.spec.get("model") or {}).get("revision"),
         "method": run["method"],
+        "replay of": run.get("replay_of"),
         "step": f"{run['step']} of {run['steps']}" if run["steps"] else run["step"],
         "started": run["started_at"],
         "ended": run["ended_at"],

@@ -48,6 +48,7 @@ class RunView:
     kind: str = "train"
     model: str | None = None
     method: str | None = None
+    replay_of: str | None = None  # the run that this one does again
     command: tuple[str, ...] | None = None
     tags: tuple[str, ...] = ()
     title: str | None = None
@@ -139,6 +140,7 @@ def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None 
         kind=str(job.get("kind") or "train"),
         model=_text(_in(spec, "model", "id")),
         method=_text(_in(spec, "method", "kind")),
+        replay_of=_text(_in(job, "replay_of", "run")),
         command=tuple(redact(str(word)) for word in job["command"]) if isinstance(job.get("command"), list) else None,
         tags=tuple(str(tag) for tag in labels.get("tags", job.get("tags") or spec.get("tags") or ())),
         title=_text(labels.get("title")),

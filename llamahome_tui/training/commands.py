@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,10 +89,17 @@ def copy_of(spec: Spec) -> Copy | None:
     return next(copies(Path(spec.checkpoint.mirror), spec.name), None) if spec.checkpoint.mirror else None
 
 
-def begin(context: Context, spec: Spec, *, may_wait: bool = True, copy: Copy | None = None) -> Run:
+def begin(
+    context: Context,
+    spec: Spec,
+    *,
+    may_wait: bool = True,
+    copy: Copy | None = None,
+    also: Mapping[str, Any] | None = None,
+) -> Run:
     """Check everything and make the run; it waits in the queue, and whoever called launches its supervisor.
 
-    With a `copy` it goes on from what its mirror holds.
+    With a `copy` it goes on from what its mirror holds; `also` goes into its job as it is.
 
     Raises what `checks.check` and `submit` raise; no run is left then.
     """
@@ -113,7 +120,7 @@ def begin(context: Context, spec: Spec, *, may_wait: bool = True, copy: Copy | N
     }
     if copy is not None:
         job["mirror"] = spec.checkpoint.mirror
-    return submit(context, job, may_wait=may_wait)
+    return submit(context, job | dict(also or {}), may_wait=may_wait)
 
 
 def _read(

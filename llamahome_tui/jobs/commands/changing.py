@@ -278,7 +278,8 @@ def _answer_to(run: Run, request_id: str, op: str) -> dict[str, Any] | None:
             if record.get("request") != request_id:
                 continue
             outcome, reason = str(record.get("outcome")), str(record.get("reason") or "")
-            data = {"id": run.id, "request": request_id, "op": op, "outcome": outcome, "reason": reason}
+            data: dict[str, Any] = {"id": run.id, "request": request_id, "op": op, "outcome": outcome}
+            data |= {"reason": reason, "step": record.get("step")}
             if outcome == "refused":
                 raise UsageError(
                     f"{run.id} refuses {op}: {reason}",

@@ -1,27 +1,13 @@
-"""Whether a resumed run gives the very losses and weights of an undisturbed one: what must be the same, compared."""
+"""What arithmetic depends on besides spec and data, read from this process: host, versions, threads, device."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import socket
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-import llamahome_tui
-from llamahome_tui.data.files import expand
-from llamahome_tui.errors import LlamaHomeError
-from llamahome_tui.jobs.recovery import sha256_of
-
-if TYPE_CHECKING:
-    from llamahome_tui.training.spec import Spec
-
-LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
-SECTIONS = ("model", "data", "method", "lora", "training")  # of a spec: what moves losses and weights
-STILL = ("log_every", "max_workers")  # keys of these that move neither
+from llamahome_tui.training.sameness import versions
 
 
 def surroundings(device: Any, ranks: int = 1) -> dict[str, Any]:
@@ -36,78 +22,6 @@ def surroundings(device: Any, ranks: int = 1) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of python, LlamaHome and the libraries that do the arithmetic; those not installed are left out."""
-    found = {"python": platform.python_version(), "llamahome": llamahome_tui.__version__}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def device_name(device: Any) -> str:
     """`cpu`, or the GPU's name."""
     return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else "cpu"
-
-
-def differences(
-    before: Mapping[str, Any], now: Mapping[str, Any], spec_before: Mapping[str, Any], spec: Spec
-) -> list[str]:
-    """Each reason, as a phrase, why going on from a checkpoint is not what would have happened without the break."""
-    reasons = []
-    if before.get("host") != now["host"]:
-        reasons.append(f"host was {before.get('host')}")
-    old, new = before.get("versions", {}), now["versions"]
-    reasons += [
-        f"{name} was {old.get(name)}, is {new.get(name)}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-    reasons += [
-        f"{key} was {before.get(key)}, is {now[key]}"
-        for key in ("threads", "device", "instructions")
-        if before.get(key) != now[key]
-    ]
-    if (were := before.get("ranks", 1)) != (are := now.get("ranks", 1)):
-        reasons.append(f"ranks were {were}, are {are}")
-    changed = _changed(spec_before, spec.to_dict())
-    if changed:
-        reasons.append(f"{', '.join(changed)} changed")
-    if now["device"] != "cpu":
-        reasons.append("a GPU adds in no fixed order")
-    return reasons
-
-
-def changed_files(hashes: Mapping[str, str]) -> list[str]:
-    """Names of data files whose content is no longer what these sha256 say; missing ones count."""
-    return [name for name, digest in hashes.items() if _sha256(Path(name)) != digest]
-
-
-def digests(paths: Iterable[Path]) -> dict[str, str]:
-    """The sha256 of each of these files that is there, by its name."""
-    return {str(path): _sha256(path) for path in paths if path.is_file()}
-
-
-def new_files(hashes: Mapping[str, str], entries: Sequence[str]) -> list[str]:
-    """Names of files that `data.train` means by now, as globs do, and that are not among these."""
-    try:
-        return [str(path) for path in expand(entries, Path("/")) if str(path) not in hashes]
-    except LlamaHomeError:  # the preparation says what is missing
-        return []
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    keys = []
-    for section in SECTIONS:
-        old, new = before.get(section) or {}, now.get(section) or {}
-        keys += [f"{section}.{k}" for k in sorted({*old, *new}) if old.get(k) != new.get(k) and k not in STILL]
-    return keys
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError:
-        return ""

@@ -326,6 +326,8 @@ class Loop:
             self._write_now(request)
         elif request.op == "lr":
             self._set_rate(request)
+        elif request.op in ("stop", "pause"):  # only a replay's own come here
+            self.child.leave(request)
         else:
             self.child.answer(request, "refused", f"a training run does not know {request.op}")
 

@@ -25,7 +25,7 @@ from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.report import Ending, report_of
 from llamahome_tui.jobs.spawn import SINK_CREDENTIALS
 from llamahome_tui.models.locate import Located
-from llamahome_tui.training import auto, launch, mirror, weights
+from llamahome_tui.training import auto, launch, mirror, replaying, sameness, weights
 from llamahome_tui.training import kernels as named
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.methods import method_of
@@ -60,7 +60,6 @@ SETTLED = (  # keys whose value is in the counters from the first step on
     "evaluation.patience",
 )
 ALIVE_S = 5.0  # between two signs of life while data are prepared
-SPLIT = "micro-batch"  # how a `degrade` event begins that is about memory
 SPLITS = 64  # of the last ones that are looked at
 JOURNAL_BYTES = 64 << 20  # of the journal's end that is searched for earlier splits
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -123,7 +122,12 @@ def work(
     if spec.report.to:
         report_to(child, spec)
     files = {str(file): digest for file, digest in data.hashes.items()}
-    child.emit("phase", phase="model", data={"files": files, "rows": len(data.train), "eval_rows": len(data.eval)})
+    decided_by = sameness.digests([tokenizer_file(located.path), *template_files(located.path, spec.data.template)])
+    child.emit(
+        "phase",
+        phase="model",
+        data={"files": files, "decided_by": decided_by, "rows": len(data.train), "eval_rows": len(data.eval)},
+    )
     ranks = others.join()
     ranks.tell(resumed, created_at(child))
     trainee = assembly.loaded(spec, located, device, warn, resumed)
@@ -138,8 +142,6 @@ def work(
     if doubt := optim.doubt(auto.optimizer(spec.training.optimizer, lora=trainee.lora), spec.training.learning_rate):
         warn(doubt)
     stepper = assembly.stepper_of(spec, trainee, items, counters, reading, batching, resumed, ranks, warn, degraded)
-
-    decided_by = exactness.digests([tokenizer_file(located.path), *template_files(located.path, spec.data.template)])
 
     def notes(now: Counters) -> dict[str, Any]:
         return {
@@ -244,17 +246,20 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
     """The `start` event: from which step, and whether what follows is what would have followed anyway."""
     reasons: list[str] = []
     from_step = resumed.step if resumed else 0
+    origin = replaying.Origin.of(child.job)
     if resumed:
         before = resumed.notes
-        reasons = exactness.differences(before["surroundings"], surroundings, before["spec"], spec)
-        if changed := exactness.changed_files(before["data"]):
+        reasons = sameness.differences(before["surroundings"], surroundings, before["spec"], spec)
+        if changed := sameness.changed_files(before["data"]):
             reasons.append(f"data changed: {', '.join(changed)}")
         if before["spec"].get("data", {}).get("train") == spec.to_dict()["data"]["train"] and (
-            added := exactness.new_files(before["data"], spec.data.train)
+            added := sameness.new_files(before["data"], spec.data.train)
         ):
             reasons.append(f"data added: {', '.join(added)}")
+    elif origin is not None:
+        reasons = origin.differences(surroundings, spec)
     degraded = tail(child.run.events_path, SPLITS, {"degrade"}, limit_bytes=JOURNAL_BYTES)
-    if any(str(one.get("what")).startswith(SPLIT) and one.get("step", 0) >= from_step for one in degraded):
+    if any(str(one.get("what")).startswith(sameness.SPLIT) and one.get("step", 0) >= from_step for one in degraded):
         reasons.append("memory ran out after that step, and may not at the same place again")
     child.start(
         from_step,
@@ -263,6 +268,8 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
         versions=surroundings["versions"],
         devices=[surroundings["device"]] * surroundings["ranks"],
         threads=surroundings["threads"],
+        instructions=surroundings["instructions"],
+        **({"replay_of": origin.run} if origin is not None else {}),
         spec_hash=spec.digest(),
     )
 
@@ -294,8 +301,9 @@ def data_progress(child: Child) -> Callable[..., None]:
 
 
 def created_at(child: Child) -> datetime:
-    """When the run was made: the day a template may write into its prompts, the same in every attempt."""
-    return datetime.fromisoformat(child.job["created_at"]).astimezone()
+    """When the run was made: the day a template may write into its prompts, the same in every attempt and replay."""
+    origin = replaying.Origin.of(child.job)
+    return datetime.fromisoformat(origin.created_at if origin else child.job["created_at"]).astimezone()
 
 
 def counters_of(resumed: Checkpoint | None, spec: Spec, trainee: Trainee, longest: int, ranks: int) -> Counters:

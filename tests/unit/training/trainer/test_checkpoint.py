@@ -10,9 +10,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from llamahome_tui.training import sameness
 from llamahome_tui.training.auto import Micro
 from llamahome_tui.training.spec import Spec
-from llamahome_tui.training.trainer import checkpoint, exactness, rng
+from llamahome_tui.training.trainer import checkpoint, rng
 from llamahome_tui.training.trainer.counters import Best, Counters, Interval
 
 pytestmark = pytest.mark.torch
@@ -102,9 +103,9 @@ def test_every_reason_why_a_resume_is_not_exact_is_named(tmp_path: Path) -> None
     now = {"host": "a", "versions": {"torch": "2"}, "threads": 2, "device": "cpu", "instructions": "AVX2"}
     spec = Spec.from_dict({"training": {"epochs": 2, "log_every": 5}})
     before = Spec.from_dict({"training": {"epochs": 2, "log_every": 50}}).to_dict()
-    assert exactness.differences(now, now, before, spec) == []
+    assert sameness.differences(now, now, before, spec) == []
     was = now | {"host": "b", "versions": {"torch": "1", "peft": "0"}, "threads": 4}
-    reasons = exactness.differences(was, now, Spec.from_dict({"lora": {"r": 4}}).to_dict(), spec)
+    reasons = sameness.differences(was, now, Spec.from_dict({"lora": {"r": 4}}).to_dict(), spec)
     assert reasons == [
         "host was b",
         "peft was 0, is None",
@@ -112,15 +113,15 @@ def test_every_reason_why_a_resume_is_not_exact_is_named(tmp_path: Path) -> None
         "threads was 4, is 2",
         "lora.r, training.epochs changed",
     ]
-    assert exactness.differences(now | {"device": "H200"}, now | {"device": "H200"}, before, spec) == [
+    assert sameness.differences(now | {"device": "H200"}, now | {"device": "H200"}, before, spec) == [
         "a GPU adds in no fixed order"
     ]
     data = tmp_path / "rows"
     data.write_text("x")
     digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
-    assert exactness.changed_files({str(data): digest}) == []
+    assert sameness.changed_files({str(data): digest}) == []
     data.write_text("y")
-    assert exactness.changed_files({str(data): digest, str(tmp_path / "gone"): digest}) == [
+    assert sameness.changed_files({str(data): digest, str(tmp_path / "gone"): digest}) == [
         str(data),
         str(tmp_path / "gone"),
     ]

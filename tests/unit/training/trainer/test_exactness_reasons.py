@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("torch")
 
 from llamahome_tui.jobs.recovery import sha256_of
+from llamahome_tui.training import sameness
 from llamahome_tui.training.spec import Spec
-from llamahome_tui.training.trainer import exactness
 
 pytestmark = pytest.mark.torch
 
@@ -27,7 +27,7 @@ HERE: dict[str, Any] = {
 
 def reasons(before: dict[str, Any], now: dict[str, Any] | None = None) -> list[str]:
     spec = Spec(name="same")
-    return exactness.differences(before, HERE if now is None else now, spec.to_dict(), spec)
+    return sameness.differences(before, HERE if now is None else now, spec.to_dict(), spec)
 
 
 def test_the_same_surroundings_give_no_reason() -> None:
@@ -59,7 +59,7 @@ def test_only_keys_that_move_losses_count() -> None:
     spec, before = Spec(name="same"), Spec(name="same").to_dict()
     before["training"] = before["training"] | {"seed": 7, "log_every": 3}
     before["checkpoint"] = before["checkpoint"] | {"keep": 9}
-    assert exactness.differences(HERE, HERE, before, spec) == ["training.seed changed"]
+    assert sameness.differences(HERE, HERE, before, spec) == ["training.seed changed"]
 
 
 def test_changed_and_missing_data_files_are_named(tmp_path: Path) -> None:
@@ -69,15 +69,15 @@ def test_changed_and_missing_data_files_are_named(tmp_path: Path) -> None:
     hashes = {str(path): sha256_of(path) for path in (same, other, gone)}
     other.write_text("changed")
     gone.unlink()
-    assert exactness.changed_files(hashes) == [str(other), str(gone)]
+    assert sameness.changed_files(hashes) == [str(other), str(gone)]
 
 
 def test_files_that_a_glob_means_by_now_are_named(tmp_path: Path) -> None:
     first, later = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     first.write_text("{}")
-    hashes = exactness.digests([first, tmp_path / "none"])
+    hashes = sameness.digests([first, tmp_path / "none"])
     assert hashes == {str(first): sha256_of(first)}
-    assert exactness.new_files(hashes, [f"{tmp_path}/*.jsonl"]) == []
+    assert sameness.new_files(hashes, [f"{tmp_path}/*.jsonl"]) == []
     later.write_text("{}")
-    assert exactness.new_files(hashes, [f"{tmp_path}/*.jsonl"]) == [str(later)]
-    assert exactness.new_files(hashes, [str(tmp_path / "gone.jsonl")]) == []
+    assert sameness.new_files(hashes, [f"{tmp_path}/*.jsonl"]) == [str(later)]
+    assert sameness.new_files(hashes, [str(tmp_path / "gone.jsonl")]) == []
