@@ -9,11 +9,10 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llamahome_tui.errors import LlamaHomeError, UsageError
+from llamahome_tui.errors import UsageError
 from llamahome_tui.outcome import Outcome, Result
 from llamahome_tui.telling import told
 from llamahome_tui.training.methods import data_of
@@ -41,8 +40,7 @@ def inspect(
 
     spec, folder = _with_model(context, file, model, set, "inspect")
     again = _again("inspect", file, ("--model", model), ("--row", str(row)), *(("--set", one) for one in set))
-    with _fitting_hints(again or "data inspect SPEC"):
-        found = look(data_of(spec), folder, row, again=again)
+    found = look(data_of(spec), folder, row, again=again)
     yield Result(found.as_dict())
 
 
@@ -85,34 +83,24 @@ def stats(
     spec, folder = _with_model(context, file, model, overrides, "stats")
     training = spec.training
     again = _again("stats", file, ("--model", model), ("--eval", eval), *(("--set", one) for one in set))
-    with _fitting_hints(again or "data stats SPEC"):
-        found = yield from told(
-            lambda progress: count(
-                data_of(spec),
-                folder,
-                progress,
-                global_batch=training.global_batch,
-                batch_size=training.batch_size,
-                seed=training.seed,
-                workers=workers_of(training.max_workers),
-            ),
-            "counting tokens",
-        )
+    found = yield from told(
+        lambda progress: count(
+            data_of(spec),
+            folder,
+            progress,
+            global_batch=training.global_batch,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            workers=workers_of(training.max_workers),
+            caller=again or "data stats SPEC",
+        ),
+        "counting tokens",
+    )
     if found.bad_count:
         error = bad_rows(found.bad, found.bad_count, again)
         error.data |= found.as_dict()
         raise error
     yield Result(found.as_dict())
-
-
-@contextmanager
-def _fitting_hints(again: str) -> Iterator[None]:
-    """What prepares rows hints at the start of a run; whoever only looks goes on with the command `again`."""
-    try:
-        yield
-    except LlamaHomeError as error:
-        error.hint = error.hint.replace("train start SPEC", again)
-        raise
 
 
 def _again(verb: str, files: Sequence[str], *options: tuple[str, str | None]) -> str:

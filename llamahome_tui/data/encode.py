@@ -14,6 +14,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Protocol
 
+from llamahome_tui.data.caller import TRAIN, on
 from llamahome_tui.data.masks import JOINED, PARTED, Learned, MaskError, learned, token_mask
 from llamahome_tui.data.rows import Bad
 from llamahome_tui.data.samples import Chat, Judged, Pair, Sample, Text
@@ -29,11 +30,15 @@ _TOGETHER = 32  # rows that are rendered before they are tokenised: each of both
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """All that decides how samples become tokens. `now` is the date a template may write; None: the clock's."""
+    """All that decides how samples become tokens. `now` is the date a template may write; None: the clock's.
+
+    `caller` is the command that asks, which hints end in.
+    """
 
     model_dir: Path
     data: Data = field(default_factory=Data)
     now: datetime | None = None
+    caller: str = TRAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +118,10 @@ class Encoder:
     def __init__(self, encoding: Encoding) -> None:
         data = encoding.data
         self._model_dir = encoding.model_dir
+        self._caller = encoding.caller
         self._train_on = data.train_on
         self._options = data.template_options
-        self._template = ChatTemplate.load(encoding.model_dir, data.template, encoding.now)
+        self._template = ChatTemplate.load(encoding.model_dir, data.template, encoding.now, encoding.caller)
         self._tokens = Tokens.load(encoding.model_dir, special_tokens(encoding.model_dir))
 
     def encode(self, samples: Sequence[Sample], watch: Watch | None = None) -> list[Encoded | Bad]:
@@ -237,7 +243,7 @@ class Encoder:
         return DataError(
             f"{self._model_dir} has no chat template, and the rows are chats",
             code="template.missing",
-            hint="name one: llamahome --batch train start SPEC --set data.template=FILE",
+            hint=f"name one: {on(self._caller, 'data.template=FILE')}",
         )
 
     def _no_end(self, sample: Sample) -> DataError:
@@ -247,7 +253,7 @@ class Encoder:
             str(bad),
             code="tokenizer.no_end",
             hint=f"set eos_token in {self._model_dir / 'tokenizer_config.json'} to a token of tokenizer.json, "
-            "then llamahome --batch train start SPEC",
+            f"then {on(self._caller)}",
             data={"bad": [bad.as_dict()], "bad_count": 1},
         )
 

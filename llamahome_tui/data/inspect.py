@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llamahome_tui.data.browse import RowIndex
 from llamahome_tui.data.check import bad_rows, sample_of, told_format
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from llamahome_tui.data.pool import Pool
     from llamahome_tui.data.samples import Sample
     from llamahome_tui.training.shape import Data
+
+
+_LOOK: Final = "data inspect SPEC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def inspect(data: Data, model_dir: Path, row: int, *, now: datetime | None = Non
     """Row number `row` (from 1, over all training files) of what `data` names.
 
     Raises NotFoundError `data.no_row` where there are not so many, DataError for a row that cannot be used, and what
-    `Pool` raises. `again`: see `bad_rows`.
+    `Pool` raises. `again` is the command that looks once more, which hints end in.
     """
     from llamahome_tui.data.encode import Encoding
     from llamahome_tui.data.pool import Pool
@@ -83,7 +86,7 @@ def inspect(data: Data, model_dir: Path, row: int, *, now: datetime | None = Non
     sample, known = _sample(data, row)
     if isinstance(sample, Bad):
         raise bad_rows([sample], 1, again)
-    with Pool(Encoding(model_dir, data, now)) as pool:
+    with Pool(Encoding(model_dir, data, now, again or _LOOK)) as pool:
         return look_at(pool, sample, row=row, format=known, again=again)
 
 

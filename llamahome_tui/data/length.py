@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from llamahome_tui.data.caller import TRAIN, on
 from llamahome_tui.data.check import MAX_LISTED, bad_rows
 from llamahome_tui.data.encode import Encoded
 from llamahome_tui.data.rows import Bad
@@ -24,7 +25,7 @@ _SHARE = 0.01  # of the training rows that may be dropped without a word in the 
 Piece: TypeAlias = "tuple[array[int], bytes | bytearray]"
 
 
-def most_tokens(data: Data, context: int) -> int:
+def most_tokens(data: Data, context: int, caller: str = TRAIN) -> int:
     """Tokens a row may have: what the spec says, else the model's context (0: unknown, and no limit).
 
     Raises DataError where the spec wants more than the model was made for.
@@ -35,7 +36,7 @@ def most_tokens(data: Data, context: int) -> int:
     if context and wanted > context:
         raise DataError(
             f"data.max_length: {wanted} tokens are over the model's context of {context}",
-            hint=f"llamahome --batch train start SPEC --set data.max_length={context}",
+            hint=on(caller, f"data.max_length={context}"),
         )
     return wanted
 
@@ -47,6 +48,7 @@ class LengthRule:
     limit: int
     long: str
     consent: bool
+    caller: str = TRAIN
 
     @property
     def drops(self) -> bool:
@@ -68,7 +70,7 @@ class LengthRule:
             raise DataError(
                 f"{row.file}:{row.line}: the pair is longer than {self.limit} tokens, and pairs cannot be split",
                 code="data.split_pairs",
-                hint="cut or drop them: llamahome --batch train start SPEC --set data.long=truncate",
+                hint=f"cut or drop them: {on(self.caller, 'data.long=truncate')}",
             )
         starts = range(0, longest if self.long == "split" else 1, min(self.limit, longest) or 1)
         pieces = (tuple(self._piece(one.ids, one.mask, start) for one in row.sequences) for start in starts)
@@ -87,7 +89,7 @@ class LengthRule:
             raise DataError(
                 f"{count} of {rows} rows are longer than {self.limit} tokens, and more than 1% would be dropped",
                 code="data.long",
-                hint="say what to do with them: llamahome --batch train start SPEC --set data.long=truncate",
+                hint=f"say what to do with them: {on(self.caller, 'data.long=truncate')}",
                 data={"bad": [one.as_dict() for one in longest[:MAX_LISTED]], "bad_count": count},
             )
 

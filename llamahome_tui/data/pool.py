@@ -27,6 +27,7 @@ from typing import IO, Any, Literal
 
 from llamahome_tui import errors
 from llamahome_tui.config.secrets import strip_secrets
+from llamahome_tui.data.caller import on
 from llamahome_tui.data.confined import (
     FRAME,
     LOADING,
@@ -283,7 +284,7 @@ class _Child:
             start = at + FRAME.size
             head = json.loads(self._inbox[start : start + head_size])
             job = self.jobs.popleft()
-            yield job.number, _answer(job, head, bytes(self._inbox[start + head_size : end]))
+            yield job.number, _answer(self._encoding, job, head, bytes(self._inbox[start + head_size : end]))
             at = end
         del self._inbox[:at]
 
@@ -328,14 +329,14 @@ def _search_path() -> list[str]:
     return paths if home in paths else [*paths, home]
 
 
-def _answer(job: _Job, head: dict[str, Any], body: bytes) -> Answer:
+def _answer(encoding: Encoding, job: _Job, head: dict[str, Any], body: bytes) -> Answer:
     if error := head.get("error"):
         family: type[LlamaHomeError] = getattr(errors, error["class"])
         return family(
             error["message"], hint=error["hint"], code=error["code"], exit_code=error["exit"], data=error["data"]
         )
     if fault := head.get("fault"):
-        return _fault(job.samples[min(head["row"], len(job.samples) - 1)], fault, head["what"])
+        return _fault(encoding, job.samples[min(head["row"], len(job.samples) - 1)], fault, head["what"])
     if job.kind == "look":
         return _seen(job.samples[0], head)
     tokens = len(body) // 5  # four bytes of id and one of mask each
@@ -386,19 +387,19 @@ def _seen(sample: Sample, head: dict[str, Any]) -> Seen | Bad:
     )
 
 
-def _fault(sample: Sample, fault: str, what: int) -> LlamaHomeError:
+def _fault(encoding: Encoding, sample: Sample, fault: str, what: int) -> LlamaHomeError:
     """A child that failed in a way nobody expected; a tokenizer does, where its pattern has to try too much."""
     if what != TOKENISING:
         return LlamaHomeError(f"encoding rows failed: {fault}")
-    return _untokenised(sample, f"the tokenizer fails on it: {fault}")
+    return _untokenised(encoding, sample, f"the tokenizer fails on it: {fault}")
 
 
-def _untokenised(sample: Sample, reason: str) -> DataError:
+def _untokenised(encoding: Encoding, sample: Sample, reason: str) -> DataError:
     bad = Bad(sample.file, sample.line, "", reason)
     return DataError(
         str(bad),
         code="tokenizer.unbounded",
-        hint="mend or remove the row, then llamahome --batch train start SPEC",
+        hint=f"mend or remove the row, then {on(encoding.caller)}",
         data={"bad": [bad.as_dict()], "bad_count": 1},
     )
 
@@ -410,13 +411,14 @@ def _fate(encoding: Encoding, limits: Limits, status: int, what: int, sample: Sa
         return ResourceError(
             "a process that prepares data was killed, most likely because the machine ran out of memory",
             code="resource.memory",
-            hint="use fewer of them: llamahome --batch train start SPEC --set training.max_workers=1",
+            hint=f"use fewer of them: {on(encoding.caller, 'training.max_workers=1')}",
         )
     if what == RENDERING and (late or hungry or status < 0):
         how = f"is not done within {limits.cpu_s:g} s" if late else f"wants more than {limits.memory_bytes >> 20} MiB"
         return _unbounded(encoding, how if late else f"{how} of memory", sample)
     if what == TOKENISING and (late or hungry or status < 0):
-        return _untokenised(sample, f"tokenising it {'does not come to an end' if late else 'takes too much memory'}")
+        how = "does not come to an end" if late else "takes too much memory"
+        return _untokenised(encoding, sample, f"tokenising it {how}")
     if what == LOADING and late:
         return ModelError(
             f"{encoding.model_dir / 'tokenizer.json'} is not loaded within {limits.loading_cpu_s:g} s",
@@ -436,7 +438,7 @@ def _unbounded(encoding: Encoding, how: str, sample: Sample) -> DataError:
     return DataError(
         f"the chat template {how}, so it is broken or hostile: {source} (at {sample.file}:{sample.line})",
         code="template.unbounded",
-        hint="name another: llamahome --batch train start SPEC --set data.template=FILE",
+        hint=f"name another: {on(encoding.caller, 'data.template=FILE')}",
         data={"template": source, "bad": [Bad(sample.file, sample.line, "", reason).as_dict()]},
     )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from llamahome_tui.data.caller import TRAIN
 from llamahome_tui.data.check import MAX_LISTED, samples
 from llamahome_tui.data.encode import Encoded, Encoding
 from llamahome_tui.data.figures import Bin, Lengths, Longest, Overlap, Place, Stats, Twin, Twins, histogram, lengths_of
@@ -67,15 +68,16 @@ def stats(
     seed: int = 42,
     workers: int = 1,
     now: datetime | None = None,
+    caller: str = TRAIN,
 ) -> Stats:
     """Read, render and tokenise every row of what `data` names, and count.
 
     `progress` is told bytes read and bytes in all; what it raises ends the work. Padding is that of the trainer's
     micro-batches on a CPU, or of `batch_size` rows. A bad row is no error: it is in `bad`. Raises NotFoundError for a
-    file that is not there, DataError for settings that fit no row, and what `Pool` raises.
+    file that is not there, DataError for settings that fit no row, and what `Pool` raises; its hints end in `caller`.
     """
-    reading = _Reading(data, model_dir, progress or _quiet)
-    with Pool(Encoding(model_dir.absolute(), data, now), workers) as pool:
+    reading = _Reading(data, model_dir, progress or _quiet, caller)
+    with Pool(Encoding(model_dir.absolute(), data, now, caller), workers) as pool:
         for encoded in pool.encode(reading.batches()):
             reading.take(encoded)
     micro = Micro("rows", batch_size) if isinstance(batch_size, int) else Micro("tokens", CPU_MICRO_TOKENS)
@@ -93,6 +95,7 @@ class _Reading:
     data: Data
     model_dir: Path
     progress: Tell
+    caller: str
     files: list[Path] = field(init=False)
     held_file: Path | None = field(init=False)
     rule: LengthRule = field(init=False)
@@ -121,7 +124,8 @@ class _Reading:
         self.files = [path for path in train if path != self.held_file] or train
         if self.held_file in self.files:
             self.warnings[f"{self.held_file} is for evaluation, so nothing is left to train on"] = None
-        self.rule = LengthRule(most_tokens(self.data, context_of(self.model_dir)), self.data.long, consent=True)
+        limit = most_tokens(self.data, context_of(self.model_dir), self.caller)
+        self.rule = LengthRule(limit, self.data.long, consent=True, caller=self.caller)
         self.table = RowTable(grouped=bool(self.data.group))
         self.total = sum(path.stat().st_size for path in self._all())
 

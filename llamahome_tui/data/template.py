@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamahome_tui.data.caller import TRAIN, on
 from llamahome_tui.data.dialect import FAULTS, Reads, handed_over, reads_of
 from llamahome_tui.data.lookahead import Tape, Unread
 from llamahome_tui.data.sandbox import compiled, sandbox
@@ -28,7 +29,6 @@ _SPECIAL_NAMES = (
     "cls_token",
     "mask_token",
 )
-_ANOTHER = "set data.template to a template file that works, then llamahome --batch train start SPEC"
 TRIES = 64  # chats after which a template whose tape tells nothing is not followed any more
 
 
@@ -72,17 +72,21 @@ class ChatTemplate:
     _programs: dict[str, _Program] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def load(cls, model_dir: Path, override: str | Path = "", now: datetime | None = None) -> ChatTemplate | None:
+    def load(
+        cls, model_dir: Path, override: str | Path = "", now: datetime | None = None, caller: str = TRAIN
+    ) -> ChatTemplate | None:
         """The template in `override`, or the model's own; None where the model has none.
 
         The model's: chat_template.jinja, chat_template.json, `chat_template` in tokenizer_config.json (a text, or a
         list of named ones, of which default and tool_use are used). Raises DataError for an override that cannot be
-        read, ModelError for broken model files, either for a template that does not compile.
+        read, ModelError for broken model files, either for a template that does not compile; the command `caller`
+        stands in their hints.
         """
         special = special_tokens(model_dir)
+        another = f"set data.template to a template file that works, then {on(caller)}"
         if override:
             path = Path(override)
-            text = _read(path, DataError, f"data.template: {path}")
+            text = _read(path, DataError, f"data.template: {path}", another)
             template = cls(text, special, source=str(path), now=now)
         else:
             texts, source = _own_templates(model_dir)
@@ -90,7 +94,7 @@ class ChatTemplate:
             if not text:
                 return None
             template = cls(text, special, texts.get("tool_use", ""), source, now)
-        template._check_syntax(DataError if override else ModelError)
+        template._check_syntax(DataError if override else ModelError, another)
         return template
 
     def render(
@@ -152,7 +156,7 @@ class ChatTemplate:
             self._programs[text] = _Program(template, reads_of(template, self.special), TRIES if followed else 0)
         return self._programs[text]
 
-    def _check_syntax(self, error: type[DataError] | type[ModelError]) -> None:
+    def _check_syntax(self, error: type[DataError] | type[ModelError], hint: str) -> None:
         from jinja2 import TemplateSyntaxError
 
         for text in filter(None, (self.text, self.tool_text)):
@@ -163,7 +167,7 @@ class ChatTemplate:
                 raise error(
                     f"{self.source}:{broken.lineno}: the chat template is no Jinja: {broken.message}",
                     code="template.invalid",
-                    hint=_ANOTHER,
+                    hint=hint,
                 ) from None
 
 
@@ -216,8 +220,8 @@ def _own_templates(model_dir: Path) -> tuple[dict[str, str], str]:
     return texts, str(path)
 
 
-def _read(path: Path, error: type[DataError] | type[ModelError], said: str) -> str:
-    hint = _ANOTHER if error is DataError else _look_at(path)
+def _read(path: Path, error: type[DataError] | type[ModelError], said: str, hint: str = "") -> str:
+    hint = hint or _look_at(path)
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_FILE + 1)

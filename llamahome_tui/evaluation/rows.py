@@ -17,6 +17,7 @@ from llamahome_tui.errors import DataError
 from llamahome_tui.training.shape import Data
 
 _TOGETHER = 64
+_CALLER = "evaluate MODEL --data FILE"  # what hints end in
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def read(
     found: list[Asked] = []
     limit = context_of(model_dir)
     long = 0
-    with Pool(Encoding(model_dir, data)) as pool:
+    with Pool(Encoding(model_dir, data, caller=_CALLER)) as pool:
         done = 0
         for part in pool.encode(_parts(chosen)):
             for one, sample in zip(part, chosen[done : done + len(part)], strict=True):

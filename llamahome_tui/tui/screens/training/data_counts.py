@@ -48,6 +48,7 @@ def count(subject: Subject, tell: Tell) -> Stats:
         batch_size=training.batch_size,
         seed=training.seed,
         workers=workers_of(training.max_workers),
+        caller="data stats SPEC",
     )
 
 

@@ -92,7 +92,7 @@ class DataPage(BaseScreen):
         subject = self.subject_of_view
         if subject.model_dir is None:
             raise LlamaHomeError(subject.lacking, code=NO_MODEL)
-        return Pool(Encoding(subject.model_dir, subject.spec.data), 1)
+        return Pool(Encoding(subject.model_dir, subject.spec.data, caller="data inspect SPEC"), 1)
 
     def on_unmount(self) -> None:
         """End the child process and what is being counted."""
