@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from llamahome_tui.cli import SCREENS
-from llamahome_tui.operations import COMMON, NOUNS, OPERATIONS, Operation, verbs
+from llamahome_tui.operations import COMMON, NOUNS, OPERATIONS, Argument, Operation, verbs
 from llamahome_tui.outcome import Outcome, Result
 
 if TYPE_CHECKING:
     from llamahome_tui.context import Context
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMON = (*(flag for flag, _ in COMMON), "--help")
 # What each kind of value is listed with: one name per line on stdout.
 _LISTINGS = {"run": "runs list", "model": "models list", "log": "logs list", "setting": "config show"}
@@ -76,7 +78,7 @@ def fish_script() -> str:
     for operation in OPERATIONS:
         here = f"-n '__llamahome_in {operation.name}'"
         for argument in operation.arguments:
-            values = " ".join(argument.choices) or (
+            values = _listed(argument) or (
                 f"(__llamahome_names {argument.completes})" if argument.completes in _LISTINGS else ""
             )
             files = " -F" if argument.completes in ("file", "folder") else ""
@@ -171,12 +173,17 @@ def _case(pattern: str, words: tuple[str, ...] | list[str]) -> str:
 
 def _choices() -> str:
     lines = [
-        f'        "{o.name} {a.flag}") COMPREPLY=($(compgen -W "{" ".join(a.choices)}" -- "$current")); return ;;'
+        f'        "{o.name} {a.flag}") COMPREPLY=($(compgen -W "{_listed(a)}" -- "$current")); return ;;'
         for o in OPERATIONS
         for a in o.arguments
         if a.choices and a.shape == "option"
     ]
     return "\n".join(lines)
+
+
+def _listed(argument: Argument) -> str:
+    """The choices in one line; a plug-in's only where no shell could take its name for more than a word."""
+    return " ".join(word for word in argument.words() if word in argument.choices or _PLAIN.fullmatch(word))
 
 
 def _kinds() -> str:

@@ -35,6 +35,7 @@ class Argument:
     default: Any = None
     choices: tuple[str, ...] = ()
     metavar: str = ""
+    plugged: str = ""  # the group of entry points that bring more choices
     completes: Completes = ""
     greedy: bool = False  # a `many` option that takes several words after one flag, as --data A B
 
@@ -42,6 +43,14 @@ class Argument:
     def flag(self) -> str:
         """The option's spelling, `--older-than`."""
         return "--" + self.name.replace("_", "-")
+
+    def words(self) -> tuple[str, ...]:
+        """Every value it may have, those that plug-ins bring too; empty where any text will do."""
+        if not self.plugged:
+            return self.choices
+        from llamahome_tui import plugins
+
+        return (*self.choices, *plugins.names(plugins.Group(self.plugged), self.choices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +193,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 "method",
                 "training method",
                 choices=("sft", "pretrain", "dpo", "orpo", "kto", "simpo"),
+                plugged="llamahome.methods",
                 default="sft",
             ),
         ),

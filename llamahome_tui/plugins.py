@@ -100,6 +100,11 @@ def listed(group: Group, taken: Iterable[str] = ()) -> tuple[Mapping[str, Plugin
     return known, tuple(faults)
 
 
+def names(group: Group, taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """What the group's plug-ins are called, where a list of choices wants them; none of them is imported."""
+    return tuple(listed(group, taken)[0])
+
+
 def named(group: Group, name: str, taken: Iterable[str] = ()) -> Plugin | None:
     """The plug-in of that name, not loaded; None where there is none."""
     return listed(group, taken)[0].get(name)

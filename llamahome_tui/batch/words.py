@@ -107,7 +107,7 @@ def _add(group: argparse._ActionsContainer, argument: Argument) -> None:
     if argument.default not in (None, False, ()):
         shown += f" (default: {argument.default})".replace("%", "%%")
     metavar = argument.metavar or (None if argument.choices else argument.name.upper().replace("_", "-"))
-    choices = argument.choices or None
+    choices = argument.words() or None
     if argument.shape == "flag":
         group.add_argument(argument.flag, dest=argument.name, action="store_true", help=shown)
     elif argument.shape == "option":

@@ -6,9 +6,11 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from llamahome_tui import plugins
 from llamahome_tui.outcome import Outcome, Result
-from llamahome_tui.training.methods import METHODS, Method
-from llamahome_tui.training.spec import SCHEMA
+from llamahome_tui.training.methods import Method, method_of
+from llamahome_tui.training.sinks.known import BUILT_IN
+from llamahome_tui.training.spec import PLUGGED, SCHEMA
 from llamahome_tui.training.support import LIMITS
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _FITTING: dict[str, dict[str, tuple[Any, str]]] = {
         "method.gamma": (1.0, "target margin, to be chosen together with beta"),
     },
 }
+_OF_ROWS = {"pairs": "dpo", "labels": "kto"}  # whose rows fit a plug-in's method
 # Writing these is consent, even to the default: they stand as comments.
 _SAID_IS_MEANT = ("data.long",)
 _HEAD = """\
@@ -47,15 +50,21 @@ def init(context: Context, method: str = "sft") -> Iterator[Outcome]:
 
 
 def spec_text(method: str = "sft") -> str:
-    """A spec with every key that has an effect with a method, its default or what fits better, and what it means."""
+    """A spec with every key that has an effect with a method, its default or what fits better, and what it means.
+
+    Raises ConfigError where a plug-in brings the method and does not load.
+    """
+    chosen = method_of(method)
     fitting = _FITTING.get(method, {})
+    if not fitting and chosen.rows in _OF_ROWS:
+        fitting = {"data.train": _FITTING[_OF_ROWS[chosen.rows]]["data.train"]}
     other = "the defaults, or what fits the method" if fitting else "the defaults"
     lines = [_HEAD.format(what=other)]
     table = ""
     for key, entry in SCHEMA.items():
         if key in LIMITS and len(LIMITS[key][0]) == 1:
             continue  # there is nothing to choose yet
-        if _without_effect(key, METHODS[method]):
+        if _without_effect(key, chosen):
             continue
         *tables, name = key.split(".")
         if tables and tables[0] != table:
@@ -63,7 +72,7 @@ def spec_text(method: str = "sft") -> str:
             lines.append(f"\n[{table}]")
         elif not tables and len(lines) == 1:
             lines.append("")
-        value, told = fitting.get(key, (_EXAMPLES.get(key, entry.default), _told(key, METHODS[method])))
+        value, told = fitting.get(key, (_EXAMPLES.get(key, entry.default), _told(key, chosen)))
         value = method if key == "method.kind" else value
         mark = "# " if key in _SAID_IS_MEANT and key not in fitting else ""
         lines += _line(f"{mark}{name} = {_toml(value)}", told)
@@ -76,7 +85,12 @@ def _told(key: str, method: Method) -> str:
         return f"what decides which checkpoint is best: {' | '.join(method.allowed)}"
     if key == "data.train_on" and method.preference:
         return "assistant | last | completion"
-    return " | ".join(str(one) for one in LIMITS[key][0]) if key in LIMITS else SCHEMA[key].field.help
+    if key in LIMITS:
+        return " | ".join(str(one) for one in LIMITS[key][0])
+    more = plugins.names(plugins.Group.SINKS, BUILT_IN) if key == "report.to" else ()
+    if key in PLUGGED:
+        more = plugins.names(PLUGGED[key], SCHEMA[key].field.words)
+    return (", " if key == "report.to" else " | ").join([SCHEMA[key].field.help, *more])
 
 
 def _without_effect(key: str, method: Method) -> bool:

@@ -35,6 +35,7 @@ from llamahome_tui.training.shape import (
     Spec,
     Training,
 )
+from llamahome_tui.training.sinks import known as sinks
 from llamahome_tui.training.support import HUB, limits
 
 __all__ = [
@@ -88,7 +89,8 @@ _ELSEWHERE = {
     "load_in_4bit": "model.quantization",
     "early_stopping_patience": "evaluation.patience",
 }
-_PLUGGED = {"method.kind": plugins.Group.METHODS, "data.format": plugins.Group.FORMATS}
+# Keys that name what plug-ins bring too.
+PLUGGED = {"method.kind": plugins.Group.METHODS, "data.format": plugins.Group.FORMATS}
 STDIN = "<stdin>"
 OVERRIDE = "--set"
 _VARIABLE = re.compile(r"\$(\$?)\{([^}]*)\}")
@@ -140,8 +142,11 @@ def make_spec(
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a spec file."""
-    return json_schema(SCHEMA, "LlamaHome training spec", REQUIRED)
+    """The JSON Schema of a spec file, with the names that plug-ins bring; none of them is imported."""
+    known = {key: replace(entry, field=_with_plugins(key, entry.field)) for key, entry in SCHEMA.items()}
+    made = json_schema(known, "LlamaHome training spec", REQUIRED)
+    made["properties"]["report"]["properties"]["to"]["items"] = {"enum": list(sinks.names())}
+    return made
 
 
 class _Reading:
@@ -206,7 +211,7 @@ class _Reading:
             self._mistake(key, reason, "" if table else _nearest(key))
             return False
         problem = entry.field.problem(value)
-        if problem and key in _PLUGGED and isinstance(value, str):
+        if problem and key in PLUGGED and isinstance(value, str):
             problem = _with_plugins(key, entry.field).problem(value)
         if problem:
             self._mistake(key, problem)
@@ -283,7 +288,9 @@ class _Reading:
 
 def _with_plugins(key: str, field: Field) -> Field:
     """What a key may name, with what plug-ins bring; looked for only where it is not one of ours."""
-    return replace(field, words=(*field.words, *plugins.listed(_PLUGGED[key], field.words)[0]))
+    if key not in PLUGGED:
+        return field
+    return replace(field, words=(*field.words, *plugins.names(PLUGGED[key], field.words)))
 
 
 def _nearest(key: str) -> str:

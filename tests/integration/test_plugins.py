@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,26 @@ def test_names_of_plug_ins_are_known_where_a_spec_is_checked(tmp_path: Path, exa
     assert 'did you mean "lines"?' in said["report.to"]
     known = home.run("data", "formats")["data"]
     assert known[-1]["name"] == "quiz" and known[-1]["learned"] == "the right choice"
+
+
+def test_what_a_package_brings_is_listed_where_one_chooses(tmp_path: Path, example: Path, broken: Path) -> None:
+    home = Home(tmp_path, (example,))
+    schema = home.run("schema", "spec")["data"]["properties"]
+    assert "weighted" in schema["method"]["properties"]["kind"]["enum"]
+    assert "quiz" in schema["data"]["properties"]["format"]["enum"]
+    assert schema["report"]["properties"]["to"]["items"]["enum"] == ["tensorboard", "wandb", "trackio", "lines"]
+    text = home.run("train", "init", "--method", "weighted")["data"]["text"]
+    spec = tomllib.loads(text)
+    assert (spec["method"], "loss" in text) == ({"kind": "weighted", "beta": 0.1}, True)
+    assert "simpo | weighted" in text and "labels | quiz" in text and "trackio, lines" in text
+    for shell in ("bash", "fish"):
+        assert "kto simpo weighted" in home.run("completion", shell)["data"]["text"]
+    assert "weighted" in home.run("train", "init", "--method", "weigted", code=2)["message"]
+    both = Home(
+        tmp_path, (example, broken)
+    )  # one that does not survive its import is listed, and named where it is used
+    assert "unfinished" in both.run("schema", "spec")["data"]["properties"]["method"]["properties"]["kind"]["enum"]
+    assert both.run("train", "init", "--method", "unfinished", code=3)["code"] == "plugin.broken"
 
 
 def test_what_is_broken_is_named_and_breaks_nothing(tmp_path: Path, example: Path, broken: Path) -> None:

@@ -29,6 +29,11 @@ BUILT_IN: Final = {
 }
 
 
+def names() -> tuple[str, ...]:
+    """Every sink that can be named: ours, and those of plug-ins."""
+    return (*BUILT_IN, *plugins.names(plugins.Group.SINKS, BUILT_IN))
+
+
 def opener_of(name: str) -> str:
     """`module:attribute` of a sink that `wrong_names` has nothing to say about."""
     if name in BUILT_IN:
