@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from llamahome_tui.config.secrets import redact
+from llamahome_tui.jobs import answers
 from llamahome_tui.jobs.reader import read
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.jobs.view import RunView, summarise
 from llamahome_tui.units import utc
 
 POINTS: Final = 512  # of a curve, at most twice as many
+_ANSWERS: Final = 5
 _KEPT: Final = 200  # warnings and requests, the first ones
 _CURVES: Final = ("loss", "lr", "grad_norm", "tokens_per_s")
 Point = tuple[int, float]
@@ -31,6 +33,20 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What a held-out row was answered first and last, beside what is expected."""
+
+    prompt: str
+    expected: str
+    first_step: int
+    first: str
+    first_right: bool
+    last_step: int
+    last: str
+    last_right: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything about one run. `run` is what `runs show` gives; curves are thinned, void measurements left out."""
 
@@ -38,6 +54,7 @@ class Report:
     spec: Mapping[str, Any]
     curves: Mapping[str, tuple[Point, ...]]
     samples: tuple[Samples, ...]
+    answers: tuple[Answers, ...]  # a few of them
     requests: tuple[Mapping[str, Any], ...]
     warnings: tuple[Mapping[str, Any], ...]
     totals: Mapping[str, Any]
@@ -77,6 +94,7 @@ def report_of(run: Run, ending: Ending | None = None) -> Report:
         spec=_clear(spec if isinstance(spec, dict) else {}),
         curves={name: tuple(points) for name, points in course.curves.items()},
         samples=tuple(course.samples.values()),
+        answers=_answers(run),
         requests=tuple(course.requests.values()),
         warnings=tuple(course.warnings),
         totals=ending.totals if ending is not None else course.totals,
@@ -134,6 +152,18 @@ class _Course:
         points.append((step, float(value)))
         if len(points) > 2 * POINTS:
             points[1:-1] = points[2:-1:2]  # the first and the newest stay
+
+
+def _answers(run: Run) -> tuple[Answers, ...]:
+    """The first rows of the newest evaluation that answered any, beside what the first one wrote."""
+    steps = answers.steps_of(run)
+    ends = {step: answers.read(run, step)[:_ANSWERS] for step in (*steps[:1], *steps[-1:])}
+    found = []
+    for row in answers.by_row(ends):
+        (first_step, first), (last_step, last) = row.texts[0], row.texts[-1]
+        found.append(Answers(redact(row.prompt), redact(row.expected or ""), first_step, redact(first),
+                             first_step in row.right, last_step, redact(last), last_step in row.right))  # fmt: skip
+    return tuple(found[:_ANSWERS])
 
 
 def _clear(value: Any) -> Any:

@@ -77,6 +77,11 @@ def _lines(report: Report) -> Iterator[str]:
         yield from ("", f"## Sample: {_said(one.prompt)}", "", f"Step {one.first_step}:", "", *_block(one.first))
         if one.last_step != one.first_step:
             yield from ("", f"Step {one.last_step}:", "", *_block(one.last))
+    for row in report.answers:
+        yield from ("", f"## Held-out row: {_said(row.prompt)}", "", "Expected:", "", *_block(row.expected))
+        yield from ("", f"Step {row.first_step}, {_verdict(row.first_right)}:", "", *_block(row.first))
+        if row.last_step != row.first_step:
+            yield from ("", f"Step {row.last_step}, {_verdict(row.last_right)}:", "", *_block(row.last))
     for title, found, names in (
         ("Attempts after the first", run["recoveries"], ("attempt", "from_step", "exact", "reason")),
         ("Requests", report.requests, ("step", "op", "value", "outcome", "reason")),
@@ -93,6 +98,10 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _part("Versions", ("what", "version"), list(report.versions.items()))
     if report.spec:
         yield from ("", "## Spec", "", *_block(_json(report.spec)))
+
+
+def _verdict(right: bool) -> str:
+    return "right" if right else "wrong"
 
 
 def _share(parameters: Mapping[str, Any]) -> str | None:

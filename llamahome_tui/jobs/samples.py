@@ -13,10 +13,12 @@ LONGEST: Final = 20_000  # characters of a text
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One prompt and its answers, (step, text), oldest first."""
+    """One prompt and its answers, (step, text), oldest first; of a held-out row also what is expected."""
 
     prompt: str
     texts: tuple[tuple[int, str], ...]
+    expected: str | None = None
+    right: frozenset[int] = frozenset()  # steps whose text is the expected one
 
 
 class Samples:

@@ -111,7 +111,7 @@ KEYS: tuple[Key, ...] = (
     Key("run", "p", "plots", "p", "plots", "the plots over the whole page, and back", 26),
     Key("run", "D", "data", "D", "data", "the rows it trains on, token by token, and their statistics", 27),
     Key("run", "c", "control", "c", "ask", "ask the run: save, eval, sample, pause, continue, lr=X, stop", 28),
-    Key("run", "s", "samples", "s", "samples", "what it writes to the prompts of its spec, over time", 29),
+    Key("run", "s", "samples", "s", "samples", "what it writes to its prompts and to held-out rows, over time", 29),
     Key("run", "o", "report", "o", "report", "everything about the run as one text", 30),
     Key("run", "y", "copy", "y", "copy id", "copy the run's id", 63),
     Key("samples", "right,l", "step", "→ l", "later", "the second text a step later", 20),

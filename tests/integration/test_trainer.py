@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from llamahome_tui.jobs import control, replay
+from llamahome_tui.jobs import answers, control, replay
 from llamahome_tui.jobs.journal import read
 from llamahome_tui.jobs.store import RunStore
 from tests.conftest import eventually
@@ -40,6 +40,22 @@ def undisturbed(bench: Bench) -> tuple[dict[int, float], bytes]:
     events = bench.finish(run)
     assert events[-1]["reason"] == "completed", show(events)
     return losses(run), adapter(run)
+
+
+def test_a_resume_neither_loses_nor_doubles_the_answers_of_an_evaluation(bench: Bench) -> None:
+    run = bench.run("answers", evaluation={"generate_rows": 3, "every_steps": 4}, checkpoint={"keep": 9})
+    bench.finish(run)
+    whole = {path.name: path.read_bytes() for path in run.artifacts_dir.glob("eval-*")}
+    assert sorted(whole) == ["eval-0.jsonl", "eval-12.jsonl", "eval-4.jsonl", "eval-8.jsonl"]
+    for late in checkpoint_steps(run):
+        if late > 6:
+            shutil.rmtree(run.checkpoints_dir / f"step-{late}")
+    for step in (5, 8, 11):  # of an attempt that was here before, and evaluated at other steps
+        (run.artifacts_dir / f"eval-{step}.jsonl").write_text("{}\n")
+    from_step = max(checkpoint_steps(run))
+    assert bench.finish(run)[-1]["reason"] == "completed"
+    again = {path.name: path.read_bytes() for path in run.artifacts_dir.glob("eval-*")}
+    assert from_step == 6 and again == whole | {"eval-5.jsonl": b"{}\n"}
 
 
 def test_a_run_from_start_to_adapter(bench: Bench) -> None:
@@ -67,6 +83,12 @@ def test_a_run_from_start_to_adapter(bench: Bench) -> None:
     evaluated = [e for e in of(events, "metrics") if "eval_loss" in e]
     assert [e["step"] for e in evaluated] == [0, *range(4, 41, 4)]
     assert all(0 <= e["eval_exact"] <= 1 for e in evaluated)
+    assert answers.steps_of(run) == [e["step"] for e in evaluated]
+    for e in evaluated:
+        kept = answers.read(run, e["step"])
+        assert [one.row for one in kept] == [0, 1, 2, 3]
+        assert sum(one.right for one in kept) / 4 == e["eval_exact"]
+        assert all(one.prompt and one.expected and one.right == (one.text == one.expected) for one in kept)
     assert [(e["step"], e["prompt"]) for e in of(events, "sample")] == [(s, "say ab") for s in (0, 20, 40)]
     artifact = of(events, "artifact")[0]
     assert artifact["kind"] == "adapter" and artifact["path"] == "artifacts/adapter" and len(artifact["sha256"]) == 64

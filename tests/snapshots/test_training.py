@@ -14,6 +14,8 @@ import pytest
 from textual.pilot import Pilot
 
 from llamahome_tui.config.places import Places
+from llamahome_tui.jobs import answers
+from llamahome_tui.jobs.answers import Answer
 from llamahome_tui.resources.snapshot import Cpu, Disk, Gpu, GpuState, Memory, Snapshot
 from llamahome_tui.start import surroundings
 from llamahome_tui.tui.app import LlamaHomeApp
@@ -202,6 +204,16 @@ class TestTraining:
     def test_samples_of_a_run(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
         make_run(places.state, "poet", begun=EPOCH - 7200, extra=WRITTEN)
         before = after("enter", "s", run="poet", ready=_samples_ready)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_held_out_row_of_a_run(
+        self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]
+    ) -> None:
+        run = make_run(places.state, "poet", begun=EPOCH - 7200, extra=WRITTEN)
+        asked = "What does the cow say to the moon, and how often?"
+        for step, text in ((0, "the the of of the the of"), (200, "moo, twice,\nand then again"), (400, "moo, twice")):
+            answers.leave(run, step, [Answer(0, asked, "moo, twice", text, text == "moo, twice")])
+        before = after("enter", "s", "p", run="poet", ready=_samples_ready)
         assert snap_compare(application(places), terminal_size=size, run_before=before)
 
     def test_report_of_a_run(

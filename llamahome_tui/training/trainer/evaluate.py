@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from llamahome_tui.jobs.answers import Answer
 from llamahome_tui.training.auto import Micro
 from llamahome_tui.training.trainer import memory
 from llamahome_tui.training.trainer.batches import Batching, Item, Items, MicroBatch, Row
@@ -131,14 +132,17 @@ class Writer:
         end = getattr(trainee.base.generation_config, "eos_token_id", None)
         self._ends: set[int] = set(end) if isinstance(end, list) else {end} if end is not None else set()
 
-    def exact_share(self, items: Sequence[Item], poll: Callable[[], None]) -> float:
-        """Share of rows (0 to 1) whose last trained turn the model writes exactly, white space around it aside."""
-        turns = [turn for item in items if (turn := last_turn(item.sequences[0])) is not None]
-        if not turns:
-            return 0.0
+    def answer(self, items: Sequence[Item], poll: Callable[[], None]) -> list[Answer]:
+        """What the model writes for the last trained turn of each row that has one, beside that turn.
+
+        It is right where the two are the same, white space around them aside.
+        """
+        numbers = [(row, turn) for row, item in enumerate(items) if (turn := last_turn(item.sequences[0])) is not None]
+        turns = [turn for _, turn in numbers]
         ends = self._ends | ({self._end_of(answer) for _, answer in turns} - {-1})
         order = sorted(range(len(turns)), key=lambda i: (-len(turns[i][0]), i))
-        right, at_once = 0, GENERATION_ROWS
+        texts: dict[int, str] = {}
+        at_once = GENERATION_ROWS
         while order:
             chosen = [turns[i] for i in order[:at_once]]
             longest = max(len(answer) for _, answer in chosen)
@@ -152,10 +156,13 @@ class Writer:
                 memory.release()
                 at_once = len(chosen) // 2
                 continue
-            expected = [self._text(answer) for _, answer in chosen]
-            right += sum(text == answer for text, answer in zip(written, expected, strict=True))
+            texts.update(zip(order[:at_once], written, strict=True))
             order = order[at_once:]
-        return right / len(turns)
+        found = []
+        for i, (row, (prompt, answer)) in enumerate(numbers):
+            expected = self._text(answer)
+            found.append(Answer(row, self._text(prompt), expected, texts[i], texts[i] == expected))
+        return found
 
     def write(
         self, prompts: Sequence[Sequence[int]], tokens: int, poll: Callable[[], None], *, ends: set[int] | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.errors import ResourceError, TrainingError
+from llamahome_tui.jobs import answers
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.control import Request, rate_of
 from llamahome_tui.jobs.recovery import newest_complete_checkpoint
@@ -18,7 +19,7 @@ from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order
 from llamahome_tui.training.methods import method_of
 from llamahome_tui.training.trainer import checkpoint, evaluate, flops, memory, rng
-from llamahome_tui.training.trainer.batches import Items
+from llamahome_tui.training.trainer.batches import Item, Items
 from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
 from llamahome_tui.training.trainer.mirroring import Mirroring
@@ -97,6 +98,7 @@ class Loop:
         self._save_again_at = -math.inf
         self._best_before: Best | None = None
         self._began = time.monotonic() - counters.elapsed_s
+        answers.forget_after(child.run, counters.step)
 
     def run(self) -> str:
         """Train; gives the reason of the `end` event: completed, stopped or paused."""
@@ -266,8 +268,7 @@ class Loop:
         )
         found = {f"eval_{name}": value for name, value in measured.items()}
         if evaluation.generate_rows:
-            chosen = self._held.rows[: evaluation.generate_rows]
-            found["eval_exact"] = self._held.writer.exact_share(chosen, self._poll)
+            found["eval_exact"] = self._answer_rows(self._held.rows[: evaluation.generate_rows])
         counters.evaluated_at = counters.step
         shown: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in found.items()}
         self.child.emit("metrics", step=counters.step, **shown, eval_seconds=round(time.perf_counter() - started, 3))
@@ -275,6 +276,16 @@ class Loop:
         value = found[evaluation.metric]
         if counters.step and math.isfinite(value):
             self._compare(value)
+
+    def _answer_rows(self, items: Sequence[Item]) -> float:
+        """Keep what the model writes on these rows; gives the share it answers exactly."""
+        found = self._held.writer.answer(items, self._poll)
+        try:
+            answers.leave(self.child.run, self.counters.step, found)
+        except OSError as error:
+            said = f"the answers of this evaluation can't be kept: {error.strerror}"
+            self.child.emit("warning", step=self.counters.step, message=said)
+        return sum(one.right for one in found) / max(1, len(found))
 
     def _compare(self, value: float) -> None:
         counters = self.counters

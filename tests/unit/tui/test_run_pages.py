@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llamahome_tui.config.places import Places
+from llamahome_tui.jobs import answers
+from llamahome_tui.jobs.answers import Answer
 from llamahome_tui.tui.app import LlamaHomeApp
 from llamahome_tui.tui.screens.training.page import RunPage
 from llamahome_tui.tui.screens.training.report_page import ReportPage
@@ -53,6 +55,26 @@ async def test_two_steps_side_by_side_and_all_of_them(make_app: MakeApp, places:
         await pilot.press("o")
         await until(pilot, lambda: isinstance(app.screen, ReportPage) and app.screen.report is not None)
         await until(pilot, lambda: "Sample: first" in shown_text(app))
+
+
+async def test_held_out_rows_stand_behind_the_prompts_beside_what_is_expected(
+    make_app: MakeApp, places: Places
+) -> None:
+    run = make_run(places.state, "poet", steps=40, done=40, extra=WRITTEN)
+    for step, text in ((0, f"the {HOSTILE}"), (40, "moo")):
+        answers.leave(run, step, [Answer(0, f"say {HOSTILE}", "moo", text, text == "moo")])
+    app = make_app(screen="training", run=run.id)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, RunPage) and app.screen.view is not None)
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, SamplesPage) and bool(app.screen.written))
+        assert not app.screen.query_one("#samples-expected").display
+        await pilot.press("p")
+        await until(pilot, lambda: "Held-out row 3 of 3: say" in shown_text(app))
+        assert "expected: moo" in shown_text(app) and "\x1b" not in shown_text(app)
+        assert captions(app) == ("Step 0: wrong", "Step 40, the newest: right")
+        answers.leave(run, 60, [Answer(0, "say", "moo", "mu", False)])
+        await until(pilot, lambda: captions(app)[1] == "Step 60, the newest: wrong")
 
 
 async def test_a_word_a_run_does_not_know_keeps_the_question_open(make_app: MakeApp, places: Places) -> None:

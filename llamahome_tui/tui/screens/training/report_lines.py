@@ -17,7 +17,8 @@ _HASH = 16  # characters of a sha256 that tell two files apart
 
 def lines_of(report: Report, *, ascii_only: bool = False) -> list[Line]:
     """Every part that has something to say."""
-    return [*_head(report), *_curves(report, ascii_only), *_samples(report), *_happened(report), *_about(report)]
+    written = [*_samples(report), *_answers(report)]
+    return [*_head(report), *_curves(report, ascii_only), *written, *_happened(report), *_about(report)]
 
 
 def _head(report: Report) -> Iterator[Line]:
@@ -44,6 +45,19 @@ def _samples(report: Report) -> Iterator[Line]:
         yield from _text(f"step {one.first_step}", one.first)
         if one.last_step != one.first_step:
             yield from _text(f"step {one.last_step}", one.last)
+
+
+def _answers(report: Report) -> Iterator[Line]:
+    for one in report.answers:
+        yield from _title(f"Held-out row: {one.prompt}")
+        yield from _text("expected", one.expected)
+        yield from _text(_worded(one.first_step, one.first_right), one.first)
+        if one.last_step != one.first_step:
+            yield from _text(_worded(one.last_step, one.last_right), one.last)
+
+
+def _worded(step: int, right: bool) -> str:
+    return f"step {step}, {'right' if right else 'wrong'}"
 
 
 def _text(label: str, text: str) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""What a run writes to its prompts, over time: two steps side by side, or all of them one below the other."""
+"""What a run writes to its prompts and to held-out rows, over time: two steps side by side, or all of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 
+from llamahome_tui.jobs.answers import Answers
 from llamahome_tui.jobs.reader import JournalReader
 from llamahome_tui.jobs.samples import Samples, Written
 from llamahome_tui.jobs.store import Run
@@ -19,7 +20,10 @@ from llamahome_tui.tui.widgets.lines import Line, Lines
 from llamahome_tui.tui.widgets.sheet import broken
 
 READ_EVERY_S = 1.0
-EMPTY = "no samples yet; samples.prompts in the spec are answered at the start and at the end"
+EMPTY = (
+    "no samples yet; samples.prompts in the spec are answered at the start and at the end, "
+    "and evaluation.generate_rows held-out rows at each evaluation"
+)
 
 
 class SampleFeed:
@@ -28,15 +32,16 @@ class SampleFeed:
     def __init__(self, run: Run) -> None:
         self._reader = JournalReader(run.events_path)
         self._samples = Samples()
+        self._answers = Answers(run)
 
     def read(self) -> tuple[Written, ...]:
-        """All samples so far; a journal that was replaced is begun again."""
+        """All samples and answers so far; a journal that was replaced is begun again."""
         before = self._reader.replaced
         while records := self._reader.poll():
             if self._reader.replaced != before:
                 before, self._samples = self._reader.replaced, Samples()
             self._samples.take(records)
-        return self._samples.told()
+        return self._samples.told() + self._answers.told()
 
 
 class SamplesPage(BaseScreen):
@@ -58,6 +63,7 @@ class SamplesPage(BaseScreen):
     def compose_body(self) -> ComposeResult:
         """The prompt, the steps, two texts, or all of them."""
         yield Value(id="samples-prompt")
+        yield Value(id="samples-expected")
         yield Value(id="samples-steps")
         with Container(id="samples-pair"):
             for side in ("left", "right"):
@@ -96,16 +102,20 @@ class SamplesPage(BaseScreen):
         one = self.written[self._prompt]
         steps = [step for step, _ in one.texts]
         left, right = self._chosen(steps)
-        self._value("samples-prompt", f"Prompt {self._prompt + 1} of {len(self.written)}: {one.prompt}", "strong")
+        kind = "Prompt" if one.expected is None else "Held-out row"
+        said = f"{kind} {self._prompt + 1} of {len(self.written)}: {one.prompt}"
+        self._value("samples-prompt", said, "strong")
+        self._value("samples-expected", f"expected: {one.expected}" if one.expected is not None else "")
+        self.query_one("#samples-expected").display = one.expected is not None
         self._value("samples-steps", _steps(steps, left, right, max(20, self.size.width - 4)), "dim")
         texts = dict(one.texts)
         for side, step in (("left", left), ("right", right)):
             newest = ", the newest" if step == steps[-1] else ""
-            self._value(f"caption-{side}", f"Step {step}{newest}")
+            self._value(f"caption-{side}", f"Step {step}{newest}{_verdict(one, step)}")
             self._text(f"text-{side}", _lines(texts[step]))
         everything: list[Line] = []
         for step, text in one.texts:
-            everything += [(f"Step {step}", "head"), *_lines(text), ("", "")]
+            everything += [(f"Step {step}{_verdict(one, step)}", "head"), *_lines(text), ("", "")]
         self._text("samples-all", everything)
 
     def _chosen(self, steps: list[int]) -> tuple[int, int]:
@@ -165,6 +175,10 @@ class SamplesPage(BaseScreen):
         on = self.toggle_class("-all").has_class("-all")
         self.query_one("#samples-all" if on else "#text-left").focus()
         self.call_after_refresh(self._paint)
+
+
+def _verdict(one: Written, step: int) -> str:
+    return "" if one.expected is None else ": right" if step in one.right else ": wrong"
 
 
 def _lines(text: str) -> list[Line]:
