@@ -82,7 +82,7 @@ SUPERVISOR_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
     "stall": ({}, ""),
     "adopt": (_PROCESS, "host boot_id start_ticks pid"),
     "kill": ({}, ""),
-    "control": (_ANSWER, "reason"),
+    "control": ({**_ANSWER, "step": or_null(COUNT)}, "reason step"),
     "artifact": ({"kind": TEXT, "path": TEXT, "bytes": COUNT, "sha256": TEXT}, "bytes sha256"),
     "notify": ({"command": {}, "code": or_null({"type": "integer"})}, "command code"),
 }

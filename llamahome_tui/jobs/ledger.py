@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from llamahome_tui.jobs import control
+from llamahome_tui.jobs import control, history, recovery
 from llamahome_tui.jobs.control import Request
 from llamahome_tui.jobs.journal import JournalWriter
 from llamahome_tui.jobs.store import Run
@@ -53,7 +53,14 @@ class Ledger:
         """Answer a request: applied, superseded or refused."""
         self._answered.add(request.id)
         about = {"request": request.id, "op": request.op, "value": request.value}
-        self.write("control", **about, outcome=outcome, reason=reason)
+        self.write("control", **about, outcome=outcome, reason=reason, step=self._step(request))
+
+    def _step(self, request: Request) -> int | None:
+        """The step that an answer is about: of a wish to go on where that begins, else what has been done."""
+        if request.op == "resume":
+            newest = recovery.newest_complete_checkpoint(self._run)
+            return newest.step if newest is not None else 0 if self._run.job.get("kind") == "train" else None
+        return history.newest(self._run.events_path).step
 
     def ended(self, stopped: bool, reason: str) -> None:
         """Answer what is open: the run is over, as the first request to stop wanted when it was `stopped`.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import InitVar, asdict, dataclass, field, replace
 from typing import Any, Final
 
 from llamahome_tui.config.secrets import redact
 from llamahome_tui.jobs import answers
-from llamahome_tui.jobs.reader import read
+from llamahome_tui.jobs.reader import read, tail
+from llamahome_tui.jobs.status import Derived
 from llamahome_tui.jobs.store import Run
+from llamahome_tui.jobs.throughput import Throughput, number
 from llamahome_tui.jobs.view import RunView, summarise
 from llamahome_tui.units import utc
 
@@ -55,7 +57,9 @@ class Report:
     curves: Mapping[str, tuple[Point, ...]]
     samples: tuple[Samples, ...]
     answers: tuple[Answers, ...]  # a few of them
-    requests: tuple[Mapping[str, Any], ...]
+    requests: tuple[Mapping[str, Any], ...]  # of trainer and supervisor, in the order of their answers
+    attempts: tuple[Mapping[str, Any], ...]
+    throughput: Mapping[str, float | None]  # means over all steps that count, see `Throughput`
     warnings: tuple[Mapping[str, Any], ...]
     totals: Mapping[str, Any]
     data: Mapping[str, Any]  # files with their sha256, rows and held-out rows
@@ -77,14 +81,17 @@ class Ending:
     totals: Mapping[str, Any]
 
 
-def report_of(run: Run, ending: Ending | None = None) -> Report:
-    """The report as the run stands now, or as it is about to end. Raises ConfigError when its job can't be read."""
-    view: RunView = summarise(run, full=True)
+def report_of(run: Run, ending: Ending | None = None, *, derived: Derived | None = None) -> Report:
+    """The report as the run stands now (or as `derived` has it), or as it is about to end.
+
+    Raises ConfigError when its job can't be read.
+    """
+    view: RunView = summarise(run, full=True, derived=derived)
     if ending is not None:
         view = replace(view, status=ending.reason, reason="", phase=None, eta_s=None, ended_at=utc(time.time()))
     job = run.effective_job()
     spec = job.get("spec")
-    course = _Course()
+    course = _Course(_rows(spec))
     for record in read(run.events_path):
         course.take(record)
     start = course.start
@@ -95,7 +102,9 @@ def report_of(run: Run, ending: Ending | None = None) -> Report:
         curves={name: tuple(points) for name, points in course.curves.items()},
         samples=tuple(course.samples.values()),
         answers=_answers(run),
-        requests=tuple(course.requests.values()),
+        requests=tuple(_requests(run, course)),
+        attempts=tuple(course.attempts),
+        throughput=course.throughput.told(),
         warnings=tuple(course.warnings),
         totals=ending.totals if ending is not None else course.totals,
         data=_clear(course.data),
@@ -110,6 +119,9 @@ def report_of(run: Run, ending: Ending | None = None) -> Report:
 class _Course:
     """Folds the trainer's records; what an earlier attempt measured past a later one's `from_step` goes."""
 
+    rows: InitVar[int]
+    throughput: Throughput = field(init=False)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, list[Point]] = field(default_factory=dict)
     samples: dict[str, Samples] = field(default_factory=dict)
     requests: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -119,17 +131,25 @@ class _Course:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     start: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self, rows: int) -> None:
+        self.throughput = Throughput(rows)
+
     def take(self, record: Mapping[str, Any]) -> None:
         step = record.get("step")
         match record["type"]:
             case "start":
                 self.start = record
                 begun = record.get("from_step")
+                names = ("attempt", "from_step", "exact", "reason")
+                self.attempts.append({name: record.get(name) for name in names} | {"memory_peak_bytes": None})
                 if isinstance(begun, int):
+                    self.throughput.begin(begun)
                     self.curves = {n: [p for p in points if p[0] <= begun] for n, points in self.curves.items()}
             case "metrics" if isinstance(step, int):
+                self.throughput.take(step, record)
+                self._peak(number(record.get("memory_peak_bytes")))
                 for name, value in record.items():
-                    if (name in _CURVES or name.startswith("eval_")) and _is_number(value):
+                    if (name in _CURVES or name.startswith("eval_")) and number(value) is not None:
                         self._point(self.curves.setdefault(name, []), step, value)
             case "sample" if isinstance(step, int):
                 prompt, text = redact(str(record.get("prompt"))), redact(str(record.get("text")))
@@ -137,8 +157,7 @@ class _Course:
                 before = (known.first_step, known.first) if known is not None else (step, text)
                 self.samples[prompt] = Samples(prompt, *before, step, text)
             case "control" if len(self.requests) < _KEPT:
-                names = ("step", "op", "value", "outcome", "reason")
-                self.requests[str(record.get("request"))] = {name: record.get(name) for name in names}
+                self.requests[str(record.get("request"))] = _answer(record)
             case "warning" if len(self.warnings) < _KEPT:
                 self.warnings.append({"step": step, "message": redact(str(record.get("message") or ""))})
             case "phase":
@@ -146,6 +165,11 @@ class _Course:
                 self.parameters = _object(record.get("parameters")) or self.parameters
             case "end":
                 self.totals = _object(record.get("totals"))
+
+    def _peak(self, peak: float | None) -> None:
+        if peak is not None and self.attempts:
+            newest = self.attempts[-1]
+            newest["memory_peak_bytes"] = max(int(peak), newest["memory_peak_bytes"] or 0)
 
     @staticmethod
     def _point(points: list[Point], step: int, value: float) -> None:
@@ -166,6 +190,27 @@ def _answers(run: Run) -> tuple[Answers, ...]:
     return tuple(found[:_ANSWERS])
 
 
+def _requests(run: Run, course: _Course) -> list[Mapping[str, Any]]:
+    """What was asked and answered by either process: a wish to go on is the supervisor's."""
+    by_supervisor = [_answer(record) for record in tail(run.supervisor_path, _KEPT, {"control"})]
+    return sorted((*course.requests.values(), *by_supervisor), key=lambda one: str(one["t"]))[:_KEPT]
+
+
+def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A `control` record; of what a resume has changed only that, without who asked."""
+    value = record.get("value")
+    if isinstance(value, dict):
+        value = _clear(value.get("set")) or ("now" if value.get("now") else None)
+    names = ("step", "op", "outcome", "reason")
+    return {"t": utc(record["t"]), "value": value} | {name: record.get(name) for name in names}
+
+
+def _rows(spec: Any) -> int:
+    """Rows of a step as the spec has it."""
+    found = (spec.get("training") or {}).get("global_batch") if isinstance(spec, dict) else None
+    return found if isinstance(found, int) and found > 0 else 1
+
+
 def _clear(value: Any) -> Any:
     """The same without anything that looks like a secret."""
     if isinstance(value, str):
@@ -177,7 +222,3 @@ def _clear(value: Any) -> Any:
 
 def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,6 +11,7 @@ from llamahome_tui.jobs.report_text import markdown
 from llamahome_tui.jobs.store import Run, write_object, write_text
 
 KIND: Final = "report"
+_LONG: Final = 8 << 20  # bytes of a journal
 _NEAR: Final = 64 << 10  # bytes of a journal's end: the report comes just before `end`
 
 
@@ -24,6 +25,11 @@ def leave(run: Run, report: Report) -> list[dict[str, Any]]:
         {"kind": KIND, "path": f"artifacts/{path.name}", "bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in (data, text)
     ]
+
+
+def takes_long(run: Run) -> bool:
+    """Whether the journal is so long that to read all of it for a report keeps somebody waiting."""
+    return run.events_path.exists() and run.events_path.stat().st_size > _LONG
 
 
 def left_by_trainer(run: Run) -> bool:

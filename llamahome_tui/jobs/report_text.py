@@ -26,7 +26,8 @@ def about(report: Report) -> dict[str, Any]:
     """What stands at the head of a report, as far as it is known."""
     run, totals = report.run, report.totals
     best, memory = run["best"] or {}, run["memory"] or {}
-    predicted, measured = memory.get("predicted_bytes"), memory.get("measured_bytes")
+    speed, predicted = report.throughput, memory.get("predicted_bytes")
+    peaks = [one["memory_peak_bytes"] for one in report.attempts if one["memory_peak_bytes"] is not None]
     found = {
         "run": run["id"],
         "status": "; ".join(one for one in (run["status"], run["reason"]) if one),
@@ -39,10 +40,14 @@ def about(report: Report) -> dict[str, Any]:
         "ended": run["ended_at"],
         "duration": human_duration(run["elapsed_s"]) if run["elapsed_s"] is not None else None,
         "tokens": totals.get("tokens"),
-        "newest tokens per second": _short(run["tokens_per_s"]),
+        "trained tokens per second": _short(speed.get("trained_tokens_per_s")),
+        "tokens per second": _short(speed.get("tokens_per_s")),
+        "samples per second": _short(speed.get("samples_per_s")),
+        "FLOPs utilisation": _percent(speed.get("mfu")),
+        "waiting for data": _percent(speed.get("data_wait")),
         "best": f"{best.get('metric')} {_short(best.get('value'))} at step {best.get('step')}" if best else None,
         "memory, predicted": human_bytes(predicted) if predicted is not None else None,
-        "memory, measured": human_bytes(measured) if measured is not None else None,
+        "memory, peak": human_bytes(max(peaks)) if peaks else None,
         "ended early": "no better evaluation came" if totals.get("early_stopped") else None,
         "trained parameters": _share(report.parameters),
         "rows": report.data.get("rows"),
@@ -52,6 +57,24 @@ def about(report: Report) -> dict[str, Any]:
         "spec hash": report.spec_hash,
     }
     return {label: value for label, value in found.items() if value not in (None, "")}
+
+
+def attempts(report: Report) -> list[tuple[Any, ...]]:
+    """A row for each attempt: number, first step, whether exact, why not, most memory held."""
+    rows = []
+    for one in report.attempts:
+        peak = one["memory_peak_bytes"]
+        held = None if peak is None else human_bytes(peak)
+        rows.append((one["attempt"], one["from_step"], "yes" if one["exact"] else "no", one["reason"], held))
+    return rows
+
+
+def asked(request: Mapping[str, Any]) -> str:
+    """A request as one would type it: `lr=0.001`, `stop now`, `resume training.epochs=2`."""
+    op, value = str(request.get("op")), request.get("value")
+    if isinstance(value, Mapping):
+        return " ".join([op, *(f"{key}={one}" for key, one in value.items())])
+    return op if value is None else f"{op}={value}" if op == "lr" else f"{op} {value}"
 
 
 def sparkline(points: Sequence[Point], width: int = _WIDTH, *, bars: str = _BARS) -> str:
@@ -82,9 +105,12 @@ def _lines(report: Report) -> Iterator[str]:
         yield from ("", f"Step {row.first_step}, {_verdict(row.first_right)}:", "", *_block(row.first))
         if row.last_step != row.first_step:
             yield from ("", f"Step {row.last_step}, {_verdict(row.last_right)}:", "", *_block(row.last))
+    if len(report.attempts) > 1:
+        yield from _part("Attempts", ("attempt", "from step", "exact", "reason", "peak memory"), attempts(report))
+    if report.requests:
+        answers = [(one["t"], one["step"], asked(one), one["outcome"], one["reason"]) for one in report.requests]
+        yield from _part("Requests", ("time", "step", "request", "outcome", "reason"), answers)
     for title, found, names in (
-        ("Attempts after the first", run["recoveries"], ("attempt", "from_step", "exact", "reason")),
-        ("Requests", report.requests, ("step", "op", "value", "outcome", "reason")),
         ("Warnings", report.warnings, ("step", "message")),
         ("Degraded", run["degrades"], ("step", "what", "why")),
         ("Artifacts", run["artifacts"], ("kind", "path", "bytes", "sha256")),
@@ -120,6 +146,10 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]
     yield "| " + " | ".join("---" for _ in heads) + " |"
     for row in rows:
         yield "| " + " | ".join(_said(one) for one in row) + " |"
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.1%}"
 
 
 def _short(value: Any) -> Any:

@@ -320,6 +320,11 @@ def _ended(run: Run, story: Story, supervisor: int | None) -> Derived:
     )  # fmt: skip
 
 
+def as_ended(run: Run, story: Story, exit_: Record) -> Derived:
+    """The state of a run once its supervisor has written this `exit`, after which no attempt comes."""
+    return _ended(run, replace(story, exit=exit_), None)
+
+
 def _how_it_ended(run: Run, story: Story) -> tuple[Status, str]:
     if story.retry_due and control.stop_requested(run) is not None:
         return Status.STOPPED, "it was stopped before it was tried again"

@@ -20,7 +20,7 @@ from llamahome_tui.jobs.identity import Identity, boot_id, require_pidfds, send_
 from llamahome_tui.jobs.ledger import Ledger
 from llamahome_tui.jobs.locks import RecordLock, holder
 from llamahome_tui.jobs.report import report_of
-from llamahome_tui.jobs.status import Status, derive, resume_waits, tell, unclosed
+from llamahome_tui.jobs.status import Derived, Status, as_ended, derive, resume_waits, tell, unclosed
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.jobs.watch import Death, Trainer, Watch, oom_kills
 
@@ -87,6 +87,7 @@ class Supervisor:
         self._signals: list[str] = []
         self._restore: dict[signal.Signals, Any] = {}
         self._told_to_stop = False
+        self._reported = False  # the newest attempt, by this process
         if foreground and threading.current_thread() is threading.main_thread():
             self._listen()
 
@@ -201,6 +202,7 @@ class Supervisor:
         self._recovery = retries.Recovery.of(self.run.effective_job())
         about = self._about(request)
         attempt = about["attempt"]
+        self._reported = False
         # Before the fork: whatever happens right after it, this attempt is known, and nobody begins it a second time.
         self._ledger.write("begin", **about, host=os.uname().nodename, boot_id=boot_id())
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -330,11 +332,15 @@ class Supervisor:
         if death.oom:
             about["oom"] = True
         how = {"code": death.code, "signal": death.signal, "adopted": adopted}
+        if not verdict.again:
+            # A trainer that came to its end has answered for itself; what is open now came too late.
+            self._ledger.ended(stopped and story.end is None, "the run has ended")
+            # Before its end is known: whoever waits for that finds the report as well.
+            self._leave_report(as_ended(self.run, story, {**how, **about}))
         self._ledger.write("exit", attempt=attempt, pid=pid, **how, **about)
         if verdict.again:
             return self._again(attempt + 1, verdict)
-        # A trainer that came to its end has answered for itself; what is open now came too late.
-        self._ledger.ended(stopped and story.end is None, "the run has ended")
+        self._ledger.ended(False, "the run has ended")
         return None
 
     def _again(self, attempt: int, verdict: retries.Verdict) -> Trainer | None:
@@ -359,21 +365,25 @@ class Supervisor:
         queue.leave(self.run)
         derived = derive(self.run)
         status = derived.status if derived.status.ended else Status.STOPPED
-        self._leave_report()
+        if not self._reported:
+            self._leave_report()
         told = notify.notify(self.run, status)
         if told is not None:
             self._ledger.write("notify", **told)
         return 0 if status.good else _FAILED
 
-    def _leave_report(self) -> None:
+    def _leave_report(self, derived: Derived | None = None) -> None:
         """For a training that could not do it: it failed, was killed, or left before its data were prepared."""
         if self.run.job.get("kind") != "train" or not tell(self.run).attempt or report_files.left_by_trainer(self.run):
             return
+        if derived is not None and report_files.takes_long(self.run):
+            return  # that it is dead is said first
         try:
-            written = report_files.leave(self.run, report_of(self.run))
+            written = report_files.leave(self.run, report_of(self.run, derived=derived))
         except OSError as error:
             say(f"the report of {self.run.id} can't be written: {error.strerror}")
             return
+        self._reported = derived is not None
         for one in written:
             self._ledger.write("artifact", **one)
 

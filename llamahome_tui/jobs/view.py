@@ -83,13 +83,16 @@ class RunView:
         return Status(self.status).ended
 
 
-def summarise(run: Run, *, full: bool = False, queued: Mapping[str, int] | None = None) -> RunView:
-    """How the run stands now. `full` adds its lists and looks through the whole journal for evaluations.
+def summarise(
+    run: Run, *, full: bool = False, queued: Mapping[str, int] | None = None, derived: Derived | None = None
+) -> RunView:
+    """How the run stands now, or as `derived` has it.
 
+    `full` adds its lists and looks through the whole journal for evaluations.
     `queued` gives the place in the queue by run id; without it the queue is read. A run whose spec.json is broken
     is shown as far as it is known, with the fault as its reason.
     """
-    derived = derive(run)
+    derived = derived or derive(run)
     full = full and not derived.unreadable
     newest = history.newest(run.events_path, thorough=full)
     # The trainer notes its best evaluation with every checkpoint; for others a journal of moderate size is read whole.

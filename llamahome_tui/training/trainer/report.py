@@ -103,6 +103,7 @@ class Report:
             mfu=self._mfu(seconds),
             memory_peak_bytes=peak_bytes,
             data_wait=round(self._data_s / seconds, 4),
+            interval_s=round(seconds, 4),
             skipped_steps=counters.skipped_steps,
         )
         interval.clear()

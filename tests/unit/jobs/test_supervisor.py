@@ -8,14 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llamahome_tui.jobs import leftovers, spawn, supervisor
+from llamahome_tui.jobs import control, leftovers, spawn, supervisor
 from llamahome_tui.jobs.child import ATTEMPT
 from llamahome_tui.jobs.identity import boot_id
-from llamahome_tui.jobs.journal import JournalWriter, tail
+from llamahome_tui.jobs.journal import JournalWriter, read, tail
+from llamahome_tui.jobs.ledger import Ledger
 from llamahome_tui.jobs.locks import holder
+from llamahome_tui.jobs.report import report_of
+from llamahome_tui.jobs.report_text import asked
 from llamahome_tui.jobs.retries import Recovery
 from llamahome_tui.jobs.status import Status, derive
 from llamahome_tui.jobs.store import RunStore
@@ -69,11 +73,38 @@ def test_a_machine_that_has_lost_the_devices_of_a_waiting_run_fails_it(tmp_path:
 
 
 @pytest.mark.parametrize(("fault", "words"), [("kill", "SIGKILL"), ("error", "toy")])
-def test_a_training_that_dies_leaves_a_report_all_the_same(tmp_path: Path, fault: str, words: str) -> None:
+def test_a_training_that_dies_leaves_a_report_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
+) -> None:
+    there: list[bool] = []
+    write = Ledger.write
+
+    def seen(ledger: Ledger, type: str, **fields: Any) -> None:
+        if type == "exit":
+            there.append((run.artifacts_dir / "report.md").exists())
+        write(ledger, type, **fields)
+
     job = toy_job(tmp_path, steps=6, step_s=0.0, checkpoint=2, faults={"4": fault})
     run = RunStore(tmp_path / "state").create(job)
+    monkeypatch.setattr(Ledger, "write", seen)
     assert supervisor.supervise(run) == 9
+    assert there == [True]  # before it is said that the run is over
     report = json.loads((run.artifacts_dir / "report.json").read_text())
     assert report["run"]["status"] == "failed" and words in report["run"]["reason"]
     assert "failed" in (run.artifacts_dir / "report.md").read_text()
     assert [a["kind"] for a in summarise(run, full=True).artifacts] == ["report", "report"]
+
+
+def test_what_a_supervisor_answers_names_the_step(tmp_path: Path) -> None:
+    run = RunStore(tmp_path / "state").create(
+        toy_job(tmp_path, steps=6, step_s=0.0, checkpoint=2, faults={"5": "kill"})
+    )
+    assert supervisor.supervise(run) == 9
+    late = control.drop(run, "stop", {"now": False})
+    again = control.drop(run, "resume", {"set": {"toy.steps": 4}})
+    assert supervisor.supervise(run) == 0
+    answers = {record["request"]: record for record in read(run.supervisor_path) if record["type"] == "control"}
+    assert (answers[again]["outcome"], answers[again]["step"]) == ("applied", 4)
+    assert answers[late]["outcome"] == "superseded" and answers[late]["step"] >= 4
+    asked_for = [(one["step"], asked(one), one["outcome"]) for one in report_of(run).requests]
+    assert (4, "resume toy.steps=4", "applied") in asked_for

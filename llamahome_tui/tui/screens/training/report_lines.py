@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llamahome_tui.jobs.report import Report
-from llamahome_tui.jobs.report_text import about, sparkline
+from llamahome_tui.jobs.report_text import about, asked, attempts, sparkline
 from llamahome_tui.text import clean
 from llamahome_tui.tui.widgets.lines import Line
 
@@ -67,17 +67,16 @@ def _text(label: str, text: str) -> Iterator[Line]:
 
 def _happened(report: Report) -> Iterator[Line]:
     run = report.run
-    if run["recoveries"]:
-        yield from _title("Attempts after the first")
-    for one in run["recoveries"]:
-        exact = "exact" if one.get("exact") else f"not exact, {one.get('reason') or 'no reason given'}"
-        yield _said(f"attempt {one.get('attempt')}", f"from step {one.get('from_step')}, {exact}"), ""
+    if len(report.attempts) > 1:
+        yield from _title("Attempts")
+        for number, begun, exact, reason, peak in attempts(report):
+            how = "exact" if exact == "yes" else f"not exact, {reason or 'no reason given'}"
+            yield _said(f"attempt {number}", f"from step {begun}, {how}" + (f"; {peak} at most" if peak else "")), ""
     if report.requests:
         yield from _title("Requests")
     for one in report.requests:
-        value = f" {one['value']}" if one.get("op") == "lr" else ""
         reason = f", {one['reason']}" if one.get("reason") else ""
-        yield _said(f"step {_or(one.get('step'))}", f"{one.get('op')}{value}: {one.get('outcome')}{reason}"), ""
+        yield _said(f"step {_or(one.get('step'))}", f"{asked(one)}: {one.get('outcome')}{reason}"), ""
     if report.warnings or run["degrades"]:
         yield from _title("Warnings")
     for one in report.warnings:
