@@ -117,6 +117,35 @@ def test_two_are_as_one(bench: Bench, alone: Run) -> None:
     assert not (run.dir / "ranks").exists()
 
 
+def test_metrics_are_of_all_ranks(bench: Bench, alone: Run) -> None:
+    """The other rank holds 300 MB more, and its batches take their time."""
+    burden = """
+import time
+from llamahome_tui.training.trainer import batches
+light = batches.Batching.batch
+ballast = []
+def burdened(self, *about, **named):
+    if os.environ.get("RANK") == "1":
+        ballast[:] = ballast or [bytearray(b"x" * (300 << 20))]
+        time.sleep(0.2)
+    return light(self, *about, **named)
+batches.Batching.batch = burdened
+"""
+    run = bench.run("burdened", launch=TWO, training={"max_steps": 2})
+    events = bench.finish(run, before=FORKED + burden)
+    metrics = [event for event in of(events, "metrics") if "loss" in event]
+    rows = run.job["spec"]["training"]["global_batch"]
+    assert all(one["data_wait"] * rows / one["samples_per_s"] > 0.19 for one in metrics), show(metrics)
+    totals = events[-1]["totals"]
+    assert totals["memory_peak_bytes"] == metrics[-1]["memory_peak_bytes"]
+    before = list(read(alone.events_path))
+    assert totals["memory_peak_bytes"] > before[-1]["totals"]["memory_peak_bytes"] + (200 << 20)
+    wanted = next(event for event in of(before, "metrics") if "loss" in event)
+    assert metrics[0]["samples_per_s"] / metrics[0]["tokens_per_s"] == pytest.approx(
+        wanted["samples_per_s"] / wanted["tokens_per_s"], rel=0.05
+    )
+
+
 def test_killed_and_stopped_and_resumed_it_is_bitwise_the_same(bench: Bench, undisturbed: Run) -> None:
     run = bench.run("broken", lora={"dropout": 0.1}, launch=TWO)
     trainer = bench.train(run, before=FORKED + SLOW)
@@ -171,16 +200,17 @@ def test_a_rank_that_dies_ends_the_run_with_its_name(bench: Bench) -> None:
     assert error["code"] == "training.rank_died" and run.id in str(error["hint"]) and error["retry"] is True
 
 
-def test_a_rank_that_hangs_ends_the_run_too(bench: Bench) -> None:
-    run = bench.run("hangs", launch=TWO, training={"max_steps": 100_000})
+def test_a_rank_that_hangs_ends_the_run_too_and_is_named(bench: Bench) -> None:
+    run = bench.run("hangs", launch=TWO | {"devices": 3}, training={"max_steps": 100_000})
     limit = "\nfrom datetime import timedelta\ncompany.LIMIT = timedelta(seconds=8)\n"
     trainer = bench.train(run, before=FORKED + limit)
     at_step(run, 2)
-    (other,) = others(trainer.pid)
-    os.kill(other, signal.SIGSTOP)
+    both = sorted(others(trainer.pid))
+    os.kill(both[1], signal.SIGSTOP)
     error = ended_by(trainer, run)
-    assert error["code"] == "training.rank_silent" and "within 8 s" in str(error["message"])
-    assert not lives(other)
+    assert error["code"] == "training.rank_silent"
+    assert str(error["message"]).startswith(f"rank 2 (pid {both[1]}) did not answer within 8 s")
+    assert not any(map(lives, both))
 
 
 def test_a_rank_that_cannot_start_is_named(bench: Bench) -> None:

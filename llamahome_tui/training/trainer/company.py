@@ -97,7 +97,12 @@ class Company:
         while not self._store.check([ready(rank) for rank in range(1, self._size)]):
             self.check()
             if time.monotonic() > until:
-                raise TrainingError(f"not all {self._size} ranks came up in {LIMIT}", code="training.rank_died")
+                late = [rank for rank in range(1, self._size) if not self._store.check([ready(rank)])]
+                raise TrainingError(
+                    f"rank {' and '.join(map(str, late))} did not come up in {LIMIT}",
+                    hint=f"see what it printed: llamahome --batch runs logs {self._run.id}",
+                    code="training.rank_died",
+                )
             time.sleep(LOOK_S)
         self._ranks = connect(self._store, 0, self._size, self.check)
         pids = self._ranks.gather(os.getpid())
@@ -116,6 +121,22 @@ class Company:
         while self._members and time.monotonic() < until:
             self.check()
             time.sleep(LOOK_S)
+
+    def silent(self) -> str:
+        """Who hangs, after an exchange has timed out: once the group is gone, all who listen end, and it does not.
+
+        "a rank" where none of them is left, or none has ended.
+        """
+        self._ranks = ALONE
+        distributed.destroy_process_group()
+        until = time.monotonic() + GONE_S
+        while True:
+            living = [member for member in self._members if not member.gone]
+            if len(living) <= 1 or time.monotonic() > until:
+                break
+            time.sleep(LOOK_S)
+        few = len(living) == 1 or len(living) < len(self._members)
+        return " and ".join(f"rank {one.rank} (pid {one.pid})" for one in living) if few and living else "a rank"
 
     def _error(self, gone: str) -> TrainingError:
         return TrainingError(
@@ -166,7 +187,7 @@ def company(run: Run, size: int) -> Iterator[Company]:
             raise
         if "timed out" in str(error).lower():
             raise TrainingError(
-                f"a rank did not answer within {LIMIT.total_seconds():.0f} s: {error}",
+                f"{found.silent()} did not answer within {LIMIT.total_seconds():.0f} s: {error}",
                 hint=f"see what they printed: llamahome --batch runs logs {run.id}",
                 code="training.rank_silent",
             ) from error

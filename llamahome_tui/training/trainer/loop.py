@@ -147,9 +147,7 @@ class Loop:
             counters.interval.add(taken.loss, taken.weight, taken.sums)
         else:
             self._skipped(taken)
-        self._report.stepped(
-            taken, time.perf_counter() - started, rate, lambda: memory.peak_bytes(self._trainee.device)
-        )
+        self._report.stepped(taken, time.perf_counter() - started, rate, lambda: self._stepper.peak_bytes)
 
     def _following(self) -> Sequence[int]:
         after = self.counters.step + 1

@@ -176,7 +176,7 @@ def work(
         "loss_first": counters.loss_first,
         "loss_last": counters.loss_last,
         "best": loop.best,
-        "memory_peak_bytes": memory.peak_bytes(device),
+        "memory_peak_bytes": stepper.peak_bytes,
         "skipped_steps": counters.skipped_steps,
         "early_stopped": counters.early_stopped,
     }

@@ -33,7 +33,7 @@ class Taken:
     grad_norm: float
     applied: bool  # the optimiser moved the weights
     sound: bool  # loss and gradients were finite, or only too large for fp16's present scale
-    data_s: float
+    data_s: float  # of the rank that took longest
     sums: Mapping[str, float] = field(default_factory=dict)  # what the objective reports beside its loss
     squares: int = 0  # the squared lengths of all sequences, summed: what attention over them costs
 
@@ -112,6 +112,7 @@ class Stepper:
         self.ahead = trainee.device.type == "cuda"
         self._prepared = NOTHING
         self._data_s = 0.0
+        self._peak_elsewhere = 0
         self._in_work: MicroBatch | None = None
         self._fitted = 0  # tokens, with padding, of the largest micro-batch that went through
 
@@ -139,7 +140,7 @@ class Stepper:
             except _Elsewhere:
                 pass
             # Out of the `except`: the error's traceback held the step's tensors.
-            said = next(filter(None, self._ranks.gather(mine)), "")
+            said = next(filter(None, self._told(mine)), "")
             if not said:
                 break
             self.optimizer.zero_grad(set_to_none=True)
@@ -150,6 +151,21 @@ class Stepper:
         self._prepared = self._prepare(following) if self.ahead else NOTHING
         taken = self._finish(loss, sums, indexes, weight, trained, rate)
         return replace(taken, squares=squares)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory a rank has held so far, whichever it is."""
+        return max(self._peak_elsewhere, memory.peak_bytes(self.trainee.device))
+
+    def _told(self, mine: str) -> list[str]:
+        """Why memory ran out, of each rank. The step waits for the slowest, so its wait for data is the step's."""
+        if self._ranks.size == 1:
+            return [mine]
+        each = self._ranks.gather((mine, self._data_s, memory.peak_bytes(self.trainee.device)))
+        said, waits, peaks = zip(*each, strict=True)
+        self._data_s = max(waits)
+        self._peak_elsewhere = max(self._peak_elsewhere, *peaks)
+        return list(said)
 
     def _accumulate(self, items: Mapping[int, Item]) -> tuple[int, Any, dict[str, Any]]:
         """The gradient of the step: its weight, and the sums of losses and of what is reported beside them."""
