@@ -380,8 +380,7 @@ OPERATIONS: tuple[Operation, ...] = (
             _positional("model", "run id, Hub id, folder or demo", metavar="RUN|MODEL", completes="model"),
             Argument(
                 "data",
-                "data files, or a spec that names its eval file",
-                required=True,
+                "data files, or a spec: its held-out rows; of a run they need no name",
                 many=True,
                 metavar="FILE",
                 completes="file",
@@ -408,7 +407,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Argument("samples", "so many rows are shown with what was written", kind="int", default=8, metavar="N"),
             _SET,
         ),
-        example="llamahome --batch evaluate latest --data test.jsonl --compare base",
+        example="llamahome --batch evaluate latest --compare base",
     ),
     Operation("cache", "usage", "bytes per category", "cache.commands:usage"),
     Operation("cache", "list", "what takes disk, largest first", "cache.commands:list_entries"),

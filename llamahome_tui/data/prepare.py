@@ -32,7 +32,10 @@ from llamahome_tui.errors import DataError
 from llamahome_tui.training.methods import METHODS, data_of, method_of
 
 if TYPE_CHECKING:
+    from array import array
+
     from llamahome_tui.data.examples import Examples, Kind, Store
+    from llamahome_tui.data.split import Numbers
     from llamahome_tui.data.table import RowTable
     from llamahome_tui.data.writer import Writer
     from llamahome_tui.training.spec import Spec
@@ -47,6 +50,7 @@ _KINDS = {"rows": "answers", "pairs": "preference pairs", "labels": "labelled an
 _OPEN_ENDED = "the chat template ends an answer with no token of its own: the model may not learn where to stop"
 
 Progress: TypeAlias = Callable[[int, int, int], None]
+Keep: TypeAlias = Callable[["array[int]", "bytes | bytearray"], None]  # of a sequence's ids and mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,21 @@ def prepare(
         warnings=tuple(dict.fromkeys([*store.facts["warnings"], *work.warnings])),
         kind=store.kind,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Files in the order they are read, and the numbers (over all of them) of the rows that are held out."""
+
+    files: tuple[Path, ...]
+    rows: tuple[int, ...]
+    hashes: Mapping[str, str]
+
+
+def held_out(spec: Spec, model_dir: Path, progress: Progress | None = None, *, now: datetime | None = None) -> HeldOut:
+    """Which rows `prepare` gives for evaluation, told as rows of the files; raises what it raises."""
+    work = _Work(spec, model_dir, now, progress)
+    return HeldOut(tuple(work.files), tuple(work.held_out().tolist()), work.hashes)
 
 
 def preflight(spec: Spec, model_dir: Path) -> int:
@@ -241,6 +260,15 @@ class _Work:
 
     def run(self, writer: Writer) -> Store:
         """Encode every row, and decide which of them are for what."""
+        return self._finish(self._encoded(writer.add), writer)
+
+    def held_out(self) -> Numbers:
+        """The rows for evaluation that something is kept of, without keeping their tokens."""
+        table = self._encoded(lambda ids, mask: None)
+        data = self.spec.data
+        return table.kept(table.sides(data.eval, str(self.eval_file or ""), data.split_seed)[1])
+
+    def _encoded(self, add: Keep) -> RowTable:
         from llamahome_tui.data.table import RowTable
 
         table = RowTable(grouped=bool(self.spec.data.group))
@@ -251,13 +279,13 @@ class _Work:
                     if isinstance(one, Bad):
                         self.note(one)
                     else:
-                        self._add(one, table, writer)
+                        self._add(one, table, add)
                 self._tell(len(table))
         self._refuse_changed()
         self.refuse_bad()
         if not self._learns:
             raise _nothing_learned(self.spec)
-        return self._finish(table, writer)
+        return table
 
     def _model_files(self) -> list[Path]:
         """The files that say how rows become tokens."""
@@ -348,7 +376,7 @@ class _Work:
             raise _of_row(sample, reason, "data.mixed_kinds")
         self.kind = kind
 
-    def _add(self, row: Encoded, table: RowTable, writer: Writer) -> None:
+    def _add(self, row: Encoded, table: RowTable, add: Keep) -> None:
         self._learns = self._learns or any(1 in one.mask for one in row.sequences)
         for doubt in (*row.doubts, _OPEN_ENDED) if row.open_ended else row.doubts:
             if doubt not in self.warnings:
@@ -356,7 +384,7 @@ class _Work:
         pieces = self.rule.apply(row)
         for piece in pieces:
             for ids, mask in piece:
-                writer.add(ids, mask)
+                add(ids, mask)
         table.add(row, [max(len(ids) for ids, _ in piece) for piece in pieces])
 
     def note(self, bad: Bad) -> None:

@@ -6,13 +6,13 @@ What is wrong with words, files or rows is said before a model loads.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.errors import ConfigError, DataError, LlamaHomeError, UsageError
 from llamahome_tui.evaluation import verdict
 from llamahome_tui.evaluation.figures import Answer, Layout, Model, changed, compared, scores, shown
 from llamahome_tui.evaluation.scoring import problem
+from llamahome_tui.evaluation.source import USE, drawn, of_files, of_run
 from llamahome_tui.outcome import Level, Note, Outcome, Progress, Result
 from llamahome_tui.telling import told
 from llamahome_tui.text import clean
@@ -21,18 +21,15 @@ if TYPE_CHECKING:
     from llamahome_tui.context import Context
     from llamahome_tui.evaluation.rows import Rows
     from llamahome_tui.models.locate import Located
-    from llamahome_tui.training.shape import Data
 
 _MODULE = "llamahome_tui.workers.evaluate"
-_USE = "llamahome --batch evaluate RUN --data FILE --compare base"
-_KEPT = ("format", "columns", "template", "template_options", "train_on")  # of a run: how it was given its rows
 _NAMED = 20  # rows without a verdict that are listed
 
 
 def evaluate(
     context: Context,
     model: str,
-    data: Sequence[str],
+    data: Sequence[str] = (),
     metric: str | None = None,
     pattern: str = "",
     expect: str = "",
@@ -66,11 +63,21 @@ def evaluate(
     located = locate(model, context.places, store, checkpoint=checkpoint or "", folder=context.cwd)
     if located.run is None and (checkpoint or compare):
         option = "--checkpoint" if checkpoint else "--compare base"
-        raise UsageError(f"{option} goes with a run, and {model} is a model", hint=_USE)
+        raise UsageError(f"{option} goes with a run, and {model} is a model", hint=USE)
     spec = spec_of(store, located.run)
-    settings, paths = _data(context, spec, data, set)
+    if not data and located.run is None:
+        raise UsageError(f"--data: {model} is a model, and only a run has rows of its own", hint=USE)
+    source = (
+        of_files(context, spec, data, set)
+        if data or located.run is None
+        else of_run(context, store.resolve(located.run), located.path, set)
+    )
+    settings = source.data
+    paths, only = yield from told(lambda progress: drawn(source, progress), "looking for the held-out rows")
     found: Rows = yield from told(
-        lambda progress: read(paths, settings, located.path, rows, seed, progress), "reading rows", "rows"
+        lambda progress: read(paths, settings, located.path, rows, seed, progress, only, source.now),
+        "reading rows",
+        "rows",
     )
     if found.kind == "text" and chosen:
         first = found.asked[0].row
@@ -138,6 +145,7 @@ def evaluate(
         "run": located.run,
         "adapter": None if located.adapter is None else str(located.adapter),
         "data": [str(path) for path in paths],
+        "held_out": source.held_out,
         "kind": found.kind,
         "rows": layout.rows,
         "left_out": found.long,
@@ -158,55 +166,17 @@ def evaluate(
 def _check(metric: str, pattern: str, expect: str, command: str, numbers: tuple[int, int, int], timeout: float) -> None:
     for option, needs, given in (("--pattern", "regex", pattern), ("--command", "command", command)):
         if (metric == needs) != bool(given):
-            raise UsageError(f"--metric {needs} and {option} go together", hint=_USE)
+            raise UsageError(f"--metric {needs} and {option} go together", hint=USE)
     for option, expression in (("--pattern", pattern), ("--expect", expect)):
         if expression and (reason := problem(expression)):
             raise ConfigError(
-                f"{option} {expression}: is no regular expression: {reason}", code="evaluate.pattern", hint=_USE
+                f"{option} {expression}: is no regular expression: {reason}", code="evaluate.pattern", hint=USE
             )
     for option, number in zip(("--rows", "--max-tokens", "--samples"), numbers, strict=True):
         if number < 0:
-            raise UsageError(f"{option} {number}: give 0 or more", hint=_USE)
+            raise UsageError(f"{option} {number}: give 0 or more", hint=USE)
     if timeout <= 0:
-        raise UsageError(f"--timeout {timeout:g}: give more than 0", hint=_USE)
-
-
-def _data(
-    context: Context, spec: Mapping[str, Any], files: Sequence[str], overrides: Sequence[str]
-) -> tuple[Data, list[Path]]:
-    """The settings that the rows are read with, and their files: of a spec those that it holds out."""
-    from llamahome_tui.data.files import eval_file, expand
-    from llamahome_tui.training.spec import make_spec, read_spec_file
-
-    if any(name.endswith(".toml") for name in files):
-        if len(files) > 1:
-            raise UsageError("give one training spec, or data files, not both", hint=_USE)
-        data = read_spec_file(context.cwd / Path(files[0]).expanduser(), environ=context.environ,
-                              overrides=overrides).data  # fmt: skip
-        held = eval_file(data.eval, data.train, Path("/"))
-        if held is None:
-            raise DataError(
-                f"{files[0]}: data.eval: names no file, and what it trains on says nothing about the model",
-                code="evaluate.no_rows",
-                hint="name a file of rows: llamahome --batch evaluate RUN --data FILE",
-            )
-        return _answers(data), [held]
-    kept = spec.get("data") if isinstance(spec.get("data"), dict) else {}
-    known = {name: kept[name] for name in _KEPT if name in kept} if kept else {}
-    named = [name if name == "demo" else str(context.cwd / Path(name).expanduser()) for name in files]
-    document = {"model": {"id": "demo"}, "data": {**known, "train": named, "eval": 0}}
-    made = make_spec(document, source="<command line>", folder=context.cwd, environ=context.environ,
-                     overrides=overrides)  # fmt: skip
-    held = eval_file("demo", (), Path("/"))
-    paths = [held if name == "demo" and held else path for name in named for path in expand([name], Path("/"))]
-    return _answers(made.data), list(dict.fromkeys(paths))
-
-
-def _answers(data: Data) -> Data:
-    """Of chats the answers count, whatever was learned of them: what is asked must end before they begin."""
-    from dataclasses import replace
-
-    return replace(data, train_on="assistant") if data.train_on == "all" else data
+        raise UsageError(f"--timeout {timeout:g}: give more than 0", hint=USE)
 
 
 def _other_base(context: Context, store: Any, spec: Mapping[str, Any], located: Located) -> str:
@@ -257,7 +227,7 @@ def _judged(
         said = f"{first['file']}:{first['line']}: the command {first['reason']}"
         if len(failures) == total:
             raise ConfigError(
-                f"the command gave no verdict at all; {said}", code="evaluate.command", hint=_USE,
+                f"the command gave no verdict at all; {said}", code="evaluate.command", hint=USE,
                 data={"failures": failures[:_NAMED]},
             )  # fmt: skip
         yield Note(f"{len(failures)} of {total} answers have no verdict; {clean(said, limit=500)}", Level.WARNING)

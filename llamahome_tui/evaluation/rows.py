@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +44,33 @@ class Rows:
 
 
 def read(
-    paths: Sequence[Path], data: Data, model_dir: Path, most: int, seed: int, progress: Callable[[int, int], None]
+    paths: Sequence[Path],
+    data: Data,
+    model_dir: Path,
+    most: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+    only: Container[int] | None = None,
+    now: datetime | None = None,
 ) -> Rows:
-    """The rows of these files, `most` of them (0: all) drawn by the seed, in their order.
+    """The rows of these files (of them `only` those with these numbers), `most` (0: all) drawn by the seed, in order.
 
+    `now` is the date that a template may write.
     Raises DataError for bad rows, rows without an answer, files of several kinds, and where nothing is left.
     """
     from llamahome_tui.data.pool import Pool
 
     bad: list[Bad] = []
     every: list[Sample] = []
+    number = 0
     for path in paths:
         for read_one, _ in samples(path, data.format, data.columns, data.group):
             if isinstance(read_one, Bad):
                 bad.append(read_one)
-            else:
+                continue
+            if only is None or number in only:
                 every.append(read_one)
+            number += 1
     if bad:
         raise bad_rows(bad[:MAX_LISTED], len(bad))
     kinds = {_kind(one): one for one in reversed(every)}
@@ -71,7 +83,7 @@ def read(
     found: list[Asked] = []
     limit = context_of(model_dir)
     long = 0
-    with Pool(Encoding(model_dir, data, caller=_CALLER)) as pool:
+    with Pool(Encoding(model_dir, data, now, caller=_CALLER)) as pool:
         done = 0
         for part in pool.encode(_parts(chosen)):
             for one, sample in zip(part, chosen[done : done + len(part)], strict=True):

@@ -14,7 +14,10 @@ import pytest
 
 from llamahome_tui.config.places import Places
 from llamahome_tui.demo.paths import demo_model_dir
+from llamahome_tui.evaluation.source import drawn, of_files, of_run
+from llamahome_tui.jobs import answers
 from llamahome_tui.schemas import RESULTS
+from llamahome_tui.start import surroundings
 from tests.conftest import RunCli, eventually, processes_of
 from tests.forge import Forge
 from tests.integration.trainer_runs import Bench, of
@@ -55,6 +58,42 @@ def test_a_run_beside_its_base(forge: Forge, places: Places, run_cli: RunCli, tm
     sample = done.data["samples"][0]
     assert (sample["prompt"], sample["expected"], sample["text"]) == ("Say stone.", "moo", "moo")
     assert (sample["base_text"], sample["line"]) == ("stone", 1)
+
+
+def test_the_rows_that_a_run_held_out_of_its_own_files(
+    forge: Forge, places: Places, run_cli: RunCli, tmp_path: Path
+) -> None:
+    data = _chats(tmp_path / "moo.jsonl", WORDS, 2)
+    bench = Bench(forge, places, {k: v for k, v in os.environ.items() if k.startswith(("LLAMAHOME", "HF"))},
+                  demo_model_dir(), data)  # fmt: skip
+    run = bench.run("moo", data={"eval": 4}, training={"max_steps": 4}, evaluation={"generate_rows": 4})
+    measured = [event for event in of(bench.finish(run), "metrics") if "eval_loss" in event][-1]
+    done = run_cli("evaluate", run.id, "--samples", "4", "--json")
+    assert (done.status, done.data["rows"], done.data["held_out"]) == (0, 4, True), done.err
+    assert done.data["scores"]["loss"] == pytest.approx(measured["eval_loss"], rel=1e-4)
+    assert done.data["scores"]["exact"] == measured["eval_exact"]
+    written = {one.row: one for one in answers.read(run, measured["step"])}
+    assert [one["expected"] for one in done.data["samples"]] == ["moo"] * 4
+    assert [one["line"] for one in done.data["samples"]] == sorted(one["line"] for one in done.data["samples"])
+    assert all(one["text"].startswith(written[row].text) for row, one in enumerate(done.data["samples"]))
+
+    (tmp_path / "spec.toml").write_text(f'[model]\nid = "{demo_model_dir()}"\n[data]\ntrain = ["{data}"]\neval = 4\n')
+    context, _ = surroundings(bench.environ, "batch")
+    of_spec = drawn(of_files(context, {}, [str(tmp_path / "spec.toml")], ()), lambda done, total: None)
+    of_own = drawn(of_run(context, run, demo_model_dir(), ()), lambda done, total: None)
+    assert of_spec == of_own and len(of_own[1] or ()) == 4
+
+    data.write_text(data.read_text().replace("bird", "fish"))
+    changed = run_cli("evaluate", run.id, "--json")
+    assert (changed.status, changed.last["code"]) == (3, "data.changed")
+
+
+def test_what_has_no_rows_of_its_own(run_cli: RunCli, places: Places, tmp_path: Path) -> None:
+    alone = run_cli("evaluate", "demo", "--json")
+    assert (alone.status, "--data" in alone.last["message"]) == (2, True)
+    (tmp_path / "spec.toml").write_text('[model]\nid = "demo"\n[data]\ntrain = ["demo"]\neval = 0\n')
+    none = run_cli("evaluate", "demo", "--data", str(tmp_path / "spec.toml"), "--json")
+    assert (none.status, none.last["code"]) == (3, "evaluate.no_rows") and "data.eval" in none.last["message"]
 
 
 def test_a_model_alone_on_the_answers_of_others(run_cli: RunCli, tmp_path: Path) -> None:

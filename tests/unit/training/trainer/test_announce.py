@@ -43,7 +43,7 @@ def test_a_split_after_the_checkpoint_is_a_reason(tmp_path: Path, what: str, ste
     journal.append("degrade", step=step, what=what, why="out of memory")
     journal.append("degrade", step=6, what="batching sorted", why="it leaks")
     said: list[tuple[Any, ...]] = []
-    child = cast("Child", SimpleNamespace(run=run, start=lambda *given, **_: said.append(given)))
+    child = cast("Child", SimpleNamespace(run=run, job={}, start=lambda *given, **_: said.append(given)))
     spec = Spec(name="mine")
     resumed = Checkpoint(tmp_path, 6, {"surroundings": HERE, "spec": spec.to_dict(), "data": {}})
     recipe.announce(child, spec, resumed, HERE)
