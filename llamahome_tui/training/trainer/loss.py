@@ -101,7 +101,7 @@ def cross_entropy(states: States, *, smoothing: float = 0.0, chunk: int = 0) -> 
     if head is None:
         return _entropy(None, values, labels, smoothing)
     chunk = chunk or states.chunk
-    if not torch.is_grad_enabled() or values.shape[0] <= chunk:
+    if not torch.is_grad_enabled():
         parts = zip(values.split(chunk), labels.split(chunk), strict=True)
         zero = values.new_zeros((), dtype=torch.float32)
         return sum((_entropy(head, v, t, smoothing) for v, t in parts), start=zero)
@@ -156,24 +156,42 @@ def _each(head: Any | None, values: Any, labels: Any) -> Any:
     return -functional.cross_entropy(_scores(head, values), labels, reduction="none")
 
 
+def _slope(logits: Any, labels: Any, smoothing: float) -> tuple[Any, Any]:
+    """Summed cross-entropy of logits and its gradient, softmax - target, which takes the logits' place in memory."""
+    each = logits.logsumexp(-1)
+    told = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    loss = (each - told).sum()
+    if smoothing:
+        loss = (1 - smoothing) * loss + smoothing * (each - logits.mean(-1)).sum()
+    slope = logits.sub_(each.unsqueeze(-1)).exp_()
+    if smoothing:
+        slope -= smoothing / slope.shape[-1]
+    slope.scatter_add_(-1, labels.unsqueeze(-1), (each.new_full((), smoothing - 1.0)).expand(len(labels), 1))
+    return loss, slope
+
+
 class _Chunked(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped here
     """Takes each chunk's gradient right after its loss, so that its logits can go before the next chunk's come."""
 
     @staticmethod
     def forward(context: Any, hidden: Any, labels: Any, head: Any, chunk: int, smoothing: float, *weights: Any) -> Any:
         total = hidden.new_zeros((), dtype=torch.float32)
-        to_hidden = []
+        # Whatever stays is made before the first chunk: a gradient that lay in the memory a chunk has left would leave
+        # too little of it for the next one's logits, and the process would grow by a chunk for each.
+        to_hidden = torch.empty_like(hidden)
         to_weights = [torch.zeros_like(w) for w in weights]
-        for part, target in zip(hidden.split(chunk), labels.split(chunk), strict=True):
+        for part, target, kept in zip(hidden.split(chunk), labels.split(chunk), to_hidden.split(chunk), strict=True):
             leaf = part.detach().requires_grad_()
             with torch.enable_grad():
-                loss = _entropy(head, leaf, target, smoothing)
-            gradient, *more = torch.autograd.grad(loss, (leaf, *weights))
-            to_hidden.append(gradient)
+                logits = _scores(head, leaf)
+            loss, slope = _slope(logits.detach(), target, smoothing)
+            gradient, *more = torch.autograd.grad(logits, (leaf, *weights), slope)
+            kept.copy_(gradient)
             for so_far, new in zip(to_weights, more, strict=True):
                 so_far += new
-            total += loss.detach()
-        context.save_for_backward(torch.cat(to_hidden), *to_weights)
+            total += loss
+            del logits, slope
+        context.save_for_backward(to_hidden, *to_weights)
         return total
 
     @staticmethod
