@@ -128,8 +128,9 @@ def test_no_objective_ever_holds_all_logits(folder: Path, case: Case, monkeypatc
     chunked, found, others = step(trainee, case)
     positions = 8 * 56 * (2 if case.kind in ("dpo", "simpo", "orpo") else 1)
     logits = 4 * positions * WIDE
-    assert whole > 2 * logits  # logits and their gradient: what is measured is there to be seen
-    assert chunked < whole - 1.5 * logits
+    # Logits and what is computed from them (their gradient takes their place): what is measured is there to be seen.
+    assert whole > 1.5 * logits
+    assert chunked < whole - 0.9 * logits
     assert chunked < logits
     assert found == pytest.approx(wanted, rel=1e-5)
     for mine, theirs in zip(others, gradients, strict=True):
