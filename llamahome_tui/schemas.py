@@ -182,7 +182,8 @@ RESULTS: dict[str, dict[str, Any]] = {
     }),
     "generate": shape({"text": TEXT, "tokens": COUNT, "seconds": NUMBER}),
     "evaluate": shape({
-        "rows": COUNT, "left_out": COUNT, "held_out": BOOL, "metric": or_null(TEXT), "scores": _SCORES,
+        "rows": COUNT, "left_out": COUNT, "held_out": BOOL, "kept": or_null(TEXT), "metric": or_null(TEXT),
+        "scores": _SCORES,
         "base_scores": or_null(_SCORES), "comparison": array(_COMPARED), "changed": or_null(_CHANGED),
         "samples": array(shape({
             "file": TEXT, "line": COUNT, "prompt": TEXT, "expected": TEXT, "text": TEXT, "score": or_null(NUMBER),

@@ -52,6 +52,7 @@ def evaluate(
     words = verdict.words_of(command, context.cwd, context.environ) if command else []
 
     from llamahome_tui.evaluation.rows import read
+    from llamahome_tui.jobs.evaluations import keep
     from llamahome_tui.jobs.store import RunStore
     from llamahome_tui.models.locate import locate
     from llamahome_tui.workers.child import ask
@@ -139,7 +140,7 @@ def evaluate(
     if words:
         failures = yield from _judged(context, words, timeout, found, expected, models)
     tuned, base = models["tuned"], models.get("base")
-    yield Result({
+    result: dict[str, Any] = {
         "model": located.id,
         "revision": located.revision,
         "run": located.run,
@@ -158,9 +159,17 @@ def evaluate(
         "unjudged": len(failures),
         "failures": failures[:_NAMED],
         "max_tokens": ended["max_tokens"],
+        "kept": None,
         "seed": seed,
         "seconds": ended["seconds"],
-    })  # fmt: skip
+    }  # fmt: skip
+    if located.run is not None:
+        try:
+            kept = keep(store.resolve(located.run), result)
+            result["kept"] = f"artifacts/{kept.name}"
+        except OSError as error:
+            yield Note(f"the result can't be kept beside the run: {error.strerror}", Level.WARNING)
+    yield Result(result)
 
 
 def _check(metric: str, pattern: str, expect: str, command: str, numbers: tuple[int, int, int], timeout: float) -> None:

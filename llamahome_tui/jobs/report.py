@@ -8,7 +8,7 @@ from dataclasses import InitVar, asdict, dataclass, field, replace
 from typing import Any, Final
 
 from llamahome_tui.config.secrets import redact
-from llamahome_tui.jobs import answers
+from llamahome_tui.jobs import answers, evaluations
 from llamahome_tui.jobs.reader import read, tail
 from llamahome_tui.jobs.status import Derived
 from llamahome_tui.jobs.store import Run
@@ -18,6 +18,7 @@ from llamahome_tui.units import utc
 
 POINTS: Final = 512  # of a curve, at most twice as many
 _ANSWERS: Final = 5
+_EVALUATIONS: Final = 3
 _KEPT: Final = 200  # warnings and requests, the first ones
 _CURVES: Final = ("loss", "lr", "grad_norm", "tokens_per_s")
 Point = tuple[int, float]
@@ -57,6 +58,7 @@ class Report:
     curves: Mapping[str, tuple[Point, ...]]
     samples: tuple[Samples, ...]
     answers: tuple[Answers, ...]  # a few of them
+    evaluations: tuple[Mapping[str, Any], ...]  # the newest results of `evaluate`, with a few samples
     requests: tuple[Mapping[str, Any], ...]  # of trainer and supervisor, in the order of their answers
     attempts: tuple[Mapping[str, Any], ...]
     throughput: Mapping[str, float | None]  # means over all steps that count, see `Throughput`
@@ -102,6 +104,9 @@ def report_of(run: Run, ending: Ending | None = None, *, derived: Derived | None
         curves={name: tuple(points) for name, points in course.curves.items()},
         samples=tuple(course.samples.values()),
         answers=_answers(run),
+        evaluations=tuple(
+            _clear({**one, "samples": one["samples"][:_ANSWERS]}) for one in evaluations.newest(run, _EVALUATIONS)
+        ),
         requests=tuple(_requests(run, course)),
         attempts=tuple(course.attempts),
         throughput=course.throughput.told(),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from llamahome_tui.jobs import evaluations
 from llamahome_tui.jobs.report import Point, Report
 from llamahome_tui.text import clean
 from llamahome_tui.units import human_bytes, human_duration
@@ -110,6 +111,8 @@ def _lines(report: Report) -> Iterator[str]:
     if report.requests:
         answers = [(one["t"], one["step"], asked(one), one["outcome"], one["reason"]) for one in report.requests]
         yield from _part("Requests", ("time", "step", "request", "outcome", "reason"), answers)
+    for result in report.evaluations:
+        yield from _evaluation(result)
     for title, found, names in (
         ("Warnings", report.warnings, ("step", "message")),
         ("Degraded", run["degrades"], ("step", "what", "why")),
@@ -126,6 +129,25 @@ def _lines(report: Report) -> Iterator[str]:
         yield from ("", "## Spec", "", *_block(_json(report.spec)))
 
 
+def _evaluation(result: Mapping[str, Any]) -> Iterator[str]:
+    yield from _part(f"Evaluated at {result.get('t')}: {evaluations.about(result)}", *evaluations.rows_of(result))
+    if said := evaluations.turned(result):
+        yield from ("", _said(f"{result.get('metric')}: {said}"))
+    for one in result["samples"]:
+        yield from ("", f"### Row {_said(one.get('line'))}: {_said(one.get('prompt'))}", "")
+        for label, text, score in texts_of(one):
+            verdict = "" if score is None else f" ({_said(score)})"
+            yield from (f"{label}{verdict}:", "", *_block(str(text)), "")
+
+
+def texts_of(sample: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Label, text and score of what stands side by side in a sample of an evaluation."""
+    yield "expected", sample.get("expected"), None
+    if "base_text" in sample:
+        yield "base", sample["base_text"], sample.get("base_score")
+    yield "tuned" if "base_text" in sample else "written", sample.get("text"), sample.get("score")
+
+
 def _verdict(right: bool) -> str:
     return "right" if right else "wrong"
 
@@ -138,7 +160,7 @@ def _share(parameters: Mapping[str, Any]) -> str | None:
 
 
 def _part(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    yield from ("", f"## {title}", "", *_table(heads, rows))
+    yield from ("", f"## {_said(title)}", "", *_table(heads, rows))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from llamahome_tui.config.secrets import redact, strip_secrets
 from llamahome_tui.errors import ConfigError, LlamaHomeError, ResourceError
 from llamahome_tui.text import clean
 
-_GONE_S = 2.0
+_GONE_S = 1.0  # of the two seconds in which Ctrl+C has ended everything
 # Our package is found last, so that everything else in another interpreter stays its own.
 _HOME = Path(__file__).resolve().parents[2]
 _BOOT = "import runpy,sys; sys.path.append({!r}); runpy.run_module({!r}, run_name='__main__', alter_sys=True)"

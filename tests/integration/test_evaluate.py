@@ -16,6 +16,8 @@ from llamahome_tui.config.places import Places
 from llamahome_tui.demo.paths import demo_model_dir
 from llamahome_tui.evaluation.source import drawn, of_files, of_run
 from llamahome_tui.jobs import answers
+from llamahome_tui.jobs.report import report_of
+from llamahome_tui.jobs.report_text import markdown
 from llamahome_tui.schemas import RESULTS
 from llamahome_tui.start import surroundings
 from tests.conftest import RunCli, eventually, processes_of
@@ -48,6 +50,9 @@ def test_a_run_beside_its_base(forge: Forge, places: Places, run_cli: RunCli, tm
     done = run_cli(*words, "--metric", "command", "--command", f"{sys.executable} {tmp_path / 'judge.py'}")
     assert problems(RESULTS["evaluate"], done.data) == []
     assert done.data["rows"] == 4
+    kept, report = json.loads((run.dir / done.data["kept"]).read_text()), report_of(run)
+    assert kept["scores"] == done.data["scores"] == report.evaluations[0]["scores"]
+    assert "Evaluated at" in markdown(report) and "wrong to right 4" in markdown(report)
     for name, event in (("base_scores", measured[0]), ("scores", measured[-1])):
         for key in ("loss", "perplexity", "token_accuracy"):
             assert done.data[name][key] == pytest.approx(event[f"eval_{key}"], rel=1e-4)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llamahome_tui.jobs import evaluations
 from llamahome_tui.jobs.report import Report
-from llamahome_tui.jobs.report_text import about, asked, attempts, sparkline
+from llamahome_tui.jobs.report_text import about, asked, attempts, sparkline, texts_of
 from llamahome_tui.text import clean
 from llamahome_tui.tui.widgets.lines import Line
 
@@ -17,7 +18,7 @@ _HASH = 16  # characters of a sha256 that tell two files apart
 
 def lines_of(report: Report, *, ascii_only: bool = False) -> list[Line]:
     """Every part that has something to say."""
-    written = [*_samples(report), *_answers(report)]
+    written = [*_samples(report), *_answers(report), *_evaluations(report)]
     return [*_head(report), *_curves(report, ascii_only), *written, *_happened(report), *_about(report)]
 
 
@@ -54,6 +55,34 @@ def _answers(report: Report) -> Iterator[Line]:
         yield from _text(_worded(one.first_step, one.first_right), one.first)
         if one.last_step != one.first_step:
             yield from _text(_worded(one.last_step, one.last_right), one.last)
+
+
+def _evaluations(report: Report) -> Iterator[Line]:
+    for result in report.evaluations:
+        yield from _title(f"Evaluated at {result.get('t')}: {evaluations.about(result)}")
+        yield from evaluated(result)
+
+
+def evaluated(result: Mapping[str, Any]) -> Iterator[Line]:
+    """A result of `evaluate`: its table, what changed, and its samples."""
+    heads, rows = evaluations.rows_of(result)
+    yield _row([head.upper() for head in heads]), "dim"
+    for row in rows:
+        yield _row(["" if one is None else f"{one:.4g}" if isinstance(one, float) else str(one) for one in row]), ""
+    if said := evaluations.turned(result):
+        yield f"{result.get('metric')}: {said}", ""
+    for sample in result["samples"]:
+        yield "", ""
+        yield _said(f"row {sample.get('line')}", sample.get("prompt")), "strong"
+        for label, text, score in texts_of(sample):
+            tone = "" if score is None else "ok" if score == 1 else "bad" if score == 0 else "warn"
+            said = label if score is None else f"{label}, {'right' if score == 1 else 'wrong' if score == 0 else score}"
+            yield from ((line, tone) for line, _ in _text(said, str(text)))
+
+
+def _row(cells: Sequence[str]) -> str:
+    first, *others = cells
+    return f"{first:<20}" + "".join(f"{cell:>12}" for cell in others[:3]) + "".join(f"  {cell}" for cell in others[3:])
 
 
 def _worded(step: int, right: bool) -> str:
