@@ -21,6 +21,7 @@ from llamahome_tui.jobs.store import Run
 
 PROGRESS_FD: Final = "LLAMAHOME_PROGRESS_FD"
 ATTEMPT: Final = "LLAMAHOME_ATTEMPT"
+HUB_FD: Final = "LLAMAHOME_HUB_FD"  # an open file with the Hub's token, for the one process that talks to it
 FIRST_RANK: Final = "LLAMAHOME_FIRST_RANK"  # for the other ranks' processes: the pid of the job's own
 _FULL_DISK: Final = 30.0  # seconds the last records of a run wait for room
 _LONG: Final = 4000  # characters of an error's message
@@ -31,8 +32,17 @@ _LEAVING: Final = ("stop", "pause", "resume")
 class Child:
     """The process that does a job's work, seen from inside. There is one for each process, made by `enter`."""
 
-    def __init__(self, run: Run, lock: RecordLock, journal: JournalWriter, attempt: int, received: list[str]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        lock: RecordLock,
+        journal: JournalWriter,
+        attempt: int,
+        received: list[str],
+        hub_fd: int | None = None,
+    ) -> None:
         self.run = run
+        self.hub_fd = hub_fd  # never read here: it goes on to the process that talks to the Hub
         self.attempt = attempt
         self._lock = lock
         self._journal = journal
@@ -66,7 +76,12 @@ class Child:
         pipe = os.environ.pop(PROGRESS_FD, "")
         journal = JournalWriter(run.events_path, int(pipe) if pipe.isdigit() and _is_open(int(pipe)) else None)
         given = os.environ.pop(ATTEMPT, "")
-        return cls(run, lock, journal, int(given) if given.isdigit() else _attempts_before(run) + 1, received)
+        attempt = int(given) if given.isdigit() else _attempts_before(run) + 1
+        handed = os.environ.pop(HUB_FD, "")
+        hub_fd = int(handed) if handed.isdigit() and _is_open(int(handed)) else None
+        if hub_fd is not None:
+            os.set_inheritable(hub_fd, False)
+        return cls(run, lock, journal, attempt, received, hub_fd)
 
     @cached_property
     def job(self) -> Mapping[str, Any]:

@@ -12,13 +12,15 @@ from typing import Any, Final
 
 import llamahome_tui
 from llamahome_tui.errors import LlamaHomeError, TrainingError
+from llamahome_tui.hub.names import is_hub
 from llamahome_tui.jobs import leftovers
-from llamahome_tui.jobs.child import ATTEMPT, FIRST_RANK, PROGRESS_FD
+from llamahome_tui.jobs.child import ATTEMPT, FIRST_RANK, HUB_FD, PROGRESS_FD
 from llamahome_tui.jobs.locks import holder
 from llamahome_tui.jobs.status import derive
 from llamahome_tui.jobs.store import Run, RunStore
 
 SINK_CREDENTIALS: Final = {"wandb": ("WANDB_API_KEY",)}
+HUB_CREDENTIALS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # for a supervisor, never for a trainer
 _UP_IN: Final = 20.0  # seconds a new supervisor may take before it has its lock
 # For another interpreter: our package is found last, so that everything else there stays its own.
 _BOOT: Final = "import runpy,sys; sys.path.append({!r}); runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
@@ -37,6 +39,7 @@ class Order:
     out_fd: int
     progress_fd: int
     own_session: bool
+    hub_fd: int | None = None  # see `token_file`
 
 
 def child_command(job: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]:
@@ -53,10 +56,27 @@ def again(module: str, run_dir: Path) -> tuple[str, ...]:
     return (sys.executable, "-c", _BOOT.format(str(_home()), module), str(run_dir))
 
 
-def child_environ(run: Run, environ: Mapping[str, str], *, attempt: int, progress_fd: int) -> dict[str, str]:
-    """The environment of a job's own process: marked with its run, without secrets."""
+def child_environ(
+    run: Run, environ: Mapping[str, str], *, attempt: int, progress_fd: int, hub_fd: int | None = None
+) -> dict[str, str]:
+    """The environment of a job's own process: marked with its run, without secrets but those of its sinks."""
     marked = {PROGRESS_FD: str(progress_fd), ATTEMPT: str(attempt), "PYTHONUNBUFFERED": "1"}
-    return {**_own(environ, _credentials(run)), **marked, **leftovers.marks(run)}
+    if hub_fd is not None:
+        marked[HUB_FD] = str(hub_fd)
+    return {**_own(environ, _sink_credentials(run)), **marked, **leftovers.marks(run)}
+
+
+def token_file(run: Run, environ: Mapping[str, str]) -> int | None:
+    """A file in memory with the Hub's token, for a run that mirrors to the Hub and an environment that has one.
+
+    The trainer hands it on unread to the one process that talks to the Hub. Whoever calls closes it.
+    """
+    token = next(filter(None, (environ.get(name, "").strip() for name in HUB_CREDENTIALS)), "")
+    if not token or not _mirrors_to_hub(run):
+        return None
+    fd = os.memfd_create("llamahome-hub", os.MFD_CLOEXEC)
+    os.write(fd, token.encode())
+    return fd
 
 
 def spawn_child(order: Order) -> int:
@@ -70,7 +90,7 @@ def spawn_child(order: Order) -> int:
         stdin=subprocess.DEVNULL,
         stdout=order.out_fd,
         stderr=order.out_fd,
-        pass_fds=(order.progress_fd,),
+        pass_fds=(order.progress_fd,) if order.hub_fd is None else (order.progress_fd, order.hub_fd),
         start_new_session=order.own_session,
         process_group=None if order.own_session else 0,
     )
@@ -94,7 +114,7 @@ def launch(run: Run, environ: Mapping[str, str], *, wait: bool = True) -> int:
         process = subprocess.Popen(
             argv,
             cwd="/",
-            env=_own(environ, _credentials(run)),
+            env=_own(environ, _sink_credentials(run) + (HUB_CREDENTIALS if _mirrors_to_hub(run) else ())),
             stdin=subprocess.DEVNULL,
             stdout=fd,
             stderr=fd,
@@ -152,15 +172,24 @@ def _home() -> Path:
     return Path(llamahome_tui.__file__).resolve().parent.parent
 
 
-def _credentials(run: Run) -> tuple[str, ...]:
+def _sink_credentials(run: Run) -> tuple[str, ...]:
     """The variables that the sinks of this run may need, which its processes hand on to those alone."""
+    names = _table(run, "report").get("to")
+    return tuple(key for name in names or () for key in SINK_CREDENTIALS.get(name, ()))
+
+
+def _mirrors_to_hub(run: Run) -> bool:
+    return is_hub(str(_table(run, "checkpoint").get("mirror", "")))
+
+
+def _table(run: Run, name: str) -> Mapping[str, Any]:
+    """A table of the run's spec; what is wrong with its spec.json is for the supervisor to say."""
     try:
         spec = run.effective_job().get("spec")
     except LlamaHomeError:
-        return ()  # what is wrong with its spec.json is for the supervisor to say
-    report = spec.get("report") if isinstance(spec, dict) else None
-    names = report.get("to") if isinstance(report, dict) else None
-    return tuple(key for name in names or () for key in SINK_CREDENTIALS.get(name, ()))
+        return {}
+    table = spec.get(name) if isinstance(spec, dict) else None
+    return table if isinstance(table, dict) else {}
 
 
 def _own(environ: Mapping[str, str], keep: Sequence[str] = ()) -> dict[str, str]:

@@ -206,12 +206,13 @@ class Supervisor:
         # Before the fork: whatever happens right after it, this attempt is known, and nobody begins it a second time.
         self._ledger.write("begin", **about, host=os.uname().nodename, boot_id=boot_id())
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        token = spawn.token_file(self.run, self._environ)
         try:
             out = os.open(
                 self.run.out_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
             try:
-                pid = self._start_child(self._order(attempt, out, writer))
+                pid = self._start_child(self._order(attempt, out, writer, token))
             finally:
                 os.close(out)
         except OSError as error:
@@ -221,6 +222,8 @@ class Supervisor:
             return None
         finally:
             os.close(writer)
+            if token is not None:
+                os.close(token)
         process = Identity.of(pid) or Identity(os.uname().nodename, boot_id(), pid, 0, "")
         trainer = Trainer(process, attempt, os.pidfd_open(pid), reader, parent=True, oom_kills=oom_kills())
         self._ledger.write("spawn", **about, **process.fields(), devices=self._devices())
@@ -228,7 +231,7 @@ class Supervisor:
             self._ledger.answer(request, "applied")
         return trainer
 
-    def _order(self, attempt: int, out_fd: int, progress_fd: int) -> spawn.Order:
+    def _order(self, attempt: int, out_fd: int, progress_fd: int, hub_fd: int | None) -> spawn.Order:
         job = self.run.effective_job()
         environ = {**self._environ, **(self._turn.environ if self._turn is not None else {})}
         cwd = Path(str(job.get("cwd") or self.run.dir))
@@ -236,8 +239,8 @@ class Supervisor:
             cwd = self.run.dir  # a training's paths are absolute; where it was started from may be gone
         return spawn.Order(
             argv=spawn.child_command(job, self.run.dir),
-            environ=spawn.child_environ(self.run, environ, attempt=attempt, progress_fd=progress_fd),
-            cwd=cwd, out_fd=out_fd, progress_fd=progress_fd, own_session=not self.foreground,
+            environ=spawn.child_environ(self.run, environ, attempt=attempt, progress_fd=progress_fd, hub_fd=hub_fd),
+            cwd=cwd, out_fd=out_fd, progress_fd=progress_fd, own_session=not self.foreground, hub_fd=hub_fd,
         )  # fmt: skip
 
     def _about(self, request: control.Request | None) -> dict[str, Any]:

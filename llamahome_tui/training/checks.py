@@ -53,7 +53,7 @@ def check(context: Context, spec: Spec) -> Spec:
     if spec.data.long != "split" and not spec.data.weights:  # which make more rows of fewer
         weights.refuse_small_data(spec, rows)
     has_room(context, spec, located)
-    has_mirror(spec)
+    has_mirror(context, spec)
     return pinned(spec, located)
 
 
@@ -168,16 +168,41 @@ def pinned(spec: Spec, located: Located) -> Spec:
     return spec
 
 
-def has_mirror(spec: Spec) -> None:
-    """Raises ConfigError when the mirror is no folder that can be written: a run would only find out much later."""
+def has_mirror(context: Context, spec: Spec) -> None:
+    """Raises ConfigError when the mirror is no folder that can be written, or a Hub repo that nothing here can talk to.
+
+    A run would only find out much later. The network is not asked: that comes and goes.
+    """
+    from llamahome_tui.hub.names import is_hub
+
     folder = spec.checkpoint.mirror
-    if folder and not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+    if is_hub(folder):
+        _can_reach_hub(context, spec)
+    elif folder and not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         what = "can't be written" if Path(folder).is_dir() else "is no folder"
         raise ConfigError(
             f"checkpoint.mirror: {folder} {what}",
             code="checkpoint.mirror",
             hint=f"mount its disk, or make it: mkdir -p {folder}",
         )
+
+
+def _can_reach_hub(context: Context, spec: Spec) -> None:
+    """Raises ConfigError where huggingface_hub, a token, or an endpoint to send it to is missing."""
+    from llamahome_tui.hub.repo import access
+
+    python = python_of(context, spec)
+    if _lacking(python, ["huggingface_hub", "httpx2"]):
+        raise ConfigError(
+            f"checkpoint.mirror: {spec.checkpoint.mirror} needs huggingface_hub 2.4 or later, and "
+            f"{python or 'this installation'} does not have it",
+            code="checkpoint.mirror",
+            hint=f"install it: {python or 'python'} -m pip install -U huggingface_hub",
+        )
+    try:
+        access(context.environ)
+    except ConfigError as error:
+        raise ConfigError(f"checkpoint.mirror: {error.message}", code="checkpoint.mirror", hint=error.hint) from None
 
 
 def has_room(context: Context, spec: Spec, located: Located) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from llamahome_tui.errors import BusyError, SpecError, UsageError
+from llamahome_tui.hub.names import is_hub, repo_of
 from llamahome_tui.jobs import spawn
 from llamahome_tui.jobs.commands.changing import go_on
 from llamahome_tui.jobs.commands.following import ending, environ_of_jobs, stay_with
@@ -59,7 +60,7 @@ def start(
         if earlier is not None:
             yield from _again(context, earlier, wanted, detach=detach, foreground=foreground, may_wait=not no_queue)
             return
-    copy = copy_of(wanted) if or_resume else None
+    copy = copy_of(context, wanted) if or_resume else None
     try:
         run = begin(context, wanted, may_wait=not no_queue, copy=copy)
     except BusyError as error:
@@ -84,9 +85,19 @@ def start(
     yield from stay_with(context, run, "start", changed=True)
 
 
-def copy_of(spec: Spec) -> Copy | None:
-    """The checkpoint that the spec's mirror holds of a run of that name, where no such run is here."""
-    return next(copies(Path(spec.checkpoint.mirror), spec.name), None) if spec.checkpoint.mirror else None
+def copy_of(context: Context, spec: Spec) -> Copy | None:
+    """The checkpoint that the spec's mirror holds of a run of that name, where no such run is here.
+
+    Raises ConfigError without a token, AuthError or HubError where the mirror is on the Hub and that does not answer:
+    whether to go on or to begin can't be told then.
+    """
+    place = spec.checkpoint.mirror
+    if is_hub(place):
+        from llamahome_tui.training.hub_mirror import newest
+
+        checks.has_mirror(context, spec)
+        return newest(repo_of(place), spec.name, context.environ)
+    return next(copies(Path(place), spec.name), None) if place else None
 
 
 def begin(

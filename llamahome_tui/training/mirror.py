@@ -20,10 +20,10 @@ from llamahome_tui.jobs import recovery
 from llamahome_tui.jobs.store import read_object, sync_folder, write_object
 
 COUNTERS: Final = "counters.json"
-_RUN: Final = re.compile(r"\d{8}-\d{6}-[a-z0-9][a-z0-9._-]*")
+RUN: Final = re.compile(r"\d{8}-\d{6}-[a-z0-9][a-z0-9._-]*")
 _BEST: Final = re.compile(r"checkpoints/(step-\d{1,12})")
 _PIECE: Final = 1 << 20
-_LARGEST: Final = 16 << 20  # bytes of a list of files or of counters
+LARGEST: Final = 16 << 20  # bytes of a list of files or of counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ def copies(root: Path, name: str) -> Iterator[Copy]:
     A checkpoint whose counters lead anywhere but to a checkpoint beside it is none.
     """
     try:
-        runs = sorted((path for path in root.iterdir() if _RUN.fullmatch(path.name)), reverse=True)
+        runs = sorted((path for path in root.iterdir() if RUN.fullmatch(path.name)), reverse=True)
     except OSError:
         return
     for folder in runs:
         if folder.is_symlink():
             continue
         for checkpoint in reversed(recovery.checkpoints_in(folder)):
-            notes = read_object(checkpoint.path / COUNTERS, limit=_LARGEST) if checkpoint.complete else None
-            best = _best_of(notes) if notes and _at(notes, "spec", "name") == name else None
+            notes = read_object(checkpoint.path / COUNTERS, limit=LARGEST) if checkpoint.complete else None
+            best = best_of(notes) if notes and at(notes, "spec", "name") == name else None
             if best is not None:
                 yield Copy(folder.name, checkpoint.path, checkpoint.step, best)
 
@@ -75,9 +75,9 @@ def copy(source: Path, target: Path) -> bool:
     Every file is read again at the other side and must have its sha256; the list of them goes last. Raises OSError, and
     IntegrityError where the source is not what its list says.
     """
-    manifest = read_object(source / recovery.COMPLETE, limit=_LARGEST)
-    files = _files(source, manifest)
-    if read_object(target / recovery.COMPLETE, limit=_LARGEST) == manifest and not recovery.verify(target):
+    manifest = read_object(source / recovery.COMPLETE, limit=LARGEST)
+    files = files_of(source, manifest)
+    if read_object(target / recovery.COMPLETE, limit=LARGEST) == manifest and not recovery.verify(target):
         return False
     temporary, doomed = target.with_name(f".tmp-{target.name}"), target.with_name(f".old-{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -101,7 +101,7 @@ def copy(source: Path, target: Path) -> bool:
     return True
 
 
-def _files(source: Path, manifest: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+def files_of(source: Path, manifest: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     """The files that the list names; a checkpoint has no folders in it."""
     files = manifest.get("files") if manifest is not None and manifest.get("v") == 1 else None
     if manifest is None or not isinstance(files, dict) or not files:
@@ -128,7 +128,7 @@ def _copy_file(source: Path, target: Path, size: int) -> None:
             os.fsync(out.fileno())
 
 
-def _best_of(notes: Mapping[str, Any]) -> str | None:
+def best_of(notes: Mapping[str, Any]) -> str | None:
     """The folder of the best checkpoint, "" where there is none yet, None where the counters are not ours."""
     counters = notes.get("counters")
     if not isinstance(counters, dict):
@@ -141,6 +141,7 @@ def _best_of(notes: Mapping[str, Any]) -> str | None:
     return match[1] if match else None
 
 
-def _at(values: Mapping[str, Any], table: str, key: str) -> object:
+def at(values: Mapping[str, Any], table: str, key: str) -> object:
+    """The value of a key in a table, None where either is not there."""
     inner = values.get(table)
     return inner.get(key) if isinstance(inner, dict) else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llamahome_tui.config.fields import plain
+from llamahome_tui.hub.names import is_hub, repo_of
 from llamahome_tui.training import launch
 from llamahome_tui.training.method_rules import of_method
 from llamahome_tui.training.shape import SCHEMA
@@ -26,6 +27,9 @@ def broken_rules(values: Mapping[str, Any], given: frozenset[str]) -> Iterator[t
     yield from _training(values)
     yield from _weights(values)
     yield from _report(values)
+    mirror = values["checkpoint.mirror"]
+    if is_hub(mirror) and not repo_of(mirror):
+        yield "checkpoint.mirror", f'"{mirror[:80]}" is no repository of the Hub: write "hf://owner/name"'
 
 
 def _names(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

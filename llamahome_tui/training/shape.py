@@ -175,7 +175,7 @@ class Checkpoint:
     every_steps: int = option(0, "steps between checkpoints; 0: by time only", "int", minimum=0)
     every_minutes: float = option(10, "minutes between checkpoints; 0: by steps only", "number", minimum=0)
     keep: int = option(2, "the last ones, and always the best", "int", minimum=1, maximum=100000)
-    mirror: str = option("", "folder that each complete checkpoint is copied to", "text")
+    mirror: str = option("", "folder, or hf://owner/name, that each complete checkpoint is copied to", "text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from llamahome_tui.config.fields import Field, Mistake, build, flatten, json_sch
 from llamahome_tui.config.secrets import is_secret_name
 from llamahome_tui.config.toml_lines import key_lines, line_of, parse
 from llamahome_tui.errors import NotFoundError, SpecError
+from llamahome_tui.hub.names import is_hub
 from llamahome_tui.training.rules import NAME, broken_rules
 from llamahome_tui.training.shape import (
     REQUIRED,
@@ -36,7 +37,7 @@ from llamahome_tui.training.shape import (
     Training,
 )
 from llamahome_tui.training.sinks import known as sinks
-from llamahome_tui.training.support import HUB, limits
+from llamahome_tui.training.support import limits
 
 __all__ = [
     "REQUIRED",
@@ -257,7 +258,7 @@ class _Reading:
         for key in ("model.id", "model.adapter"):
             values[key] = self._path(values[key], must_look_like_one=True)
         values["data.template"] = self._path(values["data.template"])
-        if not values["checkpoint.mirror"].startswith(HUB):
+        if not is_hub(values["checkpoint.mirror"]):
             values["checkpoint.mirror"] = self._path(values["checkpoint.mirror"])
         values["data.train"] = [self._path(entry) if entry != "demo" else entry for entry in values["data.train"]]
         if isinstance(values["data.eval"], str) and values["data.eval"] not in ("auto", "demo"):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-HUB = "hf://"  # before the name of a repository, where a folder may stand too
-
 # key -> the values that work, and why no others do. A key that is not here works with every value of its type.
 LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "model.trust_remote_code": (("",), "this version runs no code from model repositories"),
@@ -18,16 +16,11 @@ LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
 
 def limits(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(key, reason) for each dotted key of `values` (lists, not tuples) that this version cannot honour."""
-    found = [
+    return [
         (key, f"{reason}; set it to {_shown(allowed)} or leave it out")
         for key, (allowed, reason) in LIMITS.items()
         if key in values and values[key] not in allowed
     ]
-    if str(values.get("checkpoint.mirror", "")).startswith(HUB):
-        found.append(
-            ("checkpoint.mirror", "this version mirrors to a folder, and not yet to a Hub repo; name a folder")
-        )
-    return found
 
 
 def _shown(allowed: tuple[Any, ...]) -> str:

@@ -31,11 +31,11 @@ def another_box(bench: Bench, folder: Path) -> Bench:
     return Bench(bench.forge, places, environ, bench.model, bench.data)
 
 
-def begin(box: Bench, mirror: Path, name: str) -> Run:
+def begin(box: Bench, mirror: Path | str, name: str) -> Run:
     """What `train start SPEC --or-resume` makes there."""
     spec = Spec.from_dict(box.spec(lora={"dropout": 0.1}, checkpoint={"mirror": str(mirror)}) | {"name": name})
     context = surroundings(box.environ, "batch")[0]
-    return commands.begin(context, spec, copy=commands.copy_of(spec))
+    return commands.begin(context, spec, copy=commands.copy_of(context, spec))
 
 
 def test_another_box_goes_on_from_the_mirror(bench: Bench, tmp_path: Path) -> None:
@@ -96,7 +96,12 @@ def test_training_goes_on_while_the_mirror_is_gone(bench: Bench, tmp_path: Path)
     assert not (tmp_path / "gone").exists()
 
 
-def test_a_mirror_that_is_no_folder_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    spec = Spec.from_dict({"name": "x", "checkpoint": {"mirror": str(tmp_path / "gone")}})
-    with pytest.raises(ConfigError, match=r"checkpoint\.mirror: .* is no folder"):
-        checks.has_mirror(spec)
+def refused(bench: Bench, mirror: str, words: str) -> None:
+    spec = Spec.from_dict({"name": "x", "checkpoint": {"mirror": mirror}})
+    with pytest.raises(ConfigError, match=words) as error:
+        checks.has_mirror(surroundings(bench.environ, "batch")[0], spec)
+    assert error.value.exit == 3
+
+
+def test_a_mirror_that_is_no_folder_is_refused_before_anything_starts(bench: Bench, tmp_path: Path) -> None:
+    refused(bench, str(tmp_path / "gone"), r"checkpoint\.mirror: .* is no folder")

@@ -22,7 +22,7 @@ from llamahome_tui.training.trainer import checkpoint, evaluate, flops, memory, 
 from llamahome_tui.training.trainer.batches import Item, Items
 from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
-from llamahome_tui.training.trainer.mirroring import Mirroring
+from llamahome_tui.training.trainer.mirroring import mirroring_of
 from llamahome_tui.training.trainer.ranks import ALONE, Ranks
 from llamahome_tui.training.trainer.report import Report
 from llamahome_tui.training.trainer.schedule import factor
@@ -87,8 +87,7 @@ class Loop:
             flops=flops.cost_of(stepper.trainee, reference=method_of(spec.method.kind).reference).of,
             peak_flops=flops.peak_of(stepper.trainee, ranks.size),
         )
-        mirror = spec.checkpoint.mirror
-        self._mirror = Mirroring(Path(mirror), child.run, spec.checkpoint.keep) if mirror else None
+        self._mirror = mirroring_of(child, spec)
         if self._mirror and counters.step:
             self._mirror.offer(f"step-{counters.step}", Path(self._best_path()).name)
         self._saved_at_step = counters.step or -1

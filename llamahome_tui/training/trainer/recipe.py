@@ -17,7 +17,8 @@ from llamahome_tui.config.places import Places
 from llamahome_tui.data.prepare import Prepared, prepare
 from llamahome_tui.data.template import ChatTemplate, RenderError, template_files
 from llamahome_tui.data.tokens import tokenizer_file
-from llamahome_tui.errors import DataError, IntegrityError, ResourceError, SpecError
+from llamahome_tui.errors import DataError, HubError, IntegrityError, ResourceError, SpecError
+from llamahome_tui.hub.names import repo_of
 from llamahome_tui.jobs import replay, report_files
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.journal import tail
@@ -42,6 +43,7 @@ from llamahome_tui.training.trainer import (
     memory,
     model,
     optim,
+    uploading,
 )
 from llamahome_tui.training.trainer.batches import Batching, Items, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
@@ -71,7 +73,12 @@ def train(child: Child, places: Places) -> int:
     resumed, aside = checkpoint.newest(child.run)
     from_mirror: list[str] = []
     if resumed is None and child.job.get("mirror"):
-        from_mirror = fetch(child, spec)
+        try:
+            from_mirror = fetch(child, spec)
+        except HubError:
+            if child.stopping or child.pausing:
+                return child.end("stopped" if child.stopping else "paused", step=0)
+            raise
         resumed, aside = checkpoint.newest(child.run)
     refuse(spec, resumed)
     device = model.pick_device()
@@ -206,8 +213,11 @@ def fetch(child: Child, spec: Spec) -> list[str]:
 
     Raises IntegrityError where the mirror has none that can be trusted: to begin anew is for the user to say.
     """
-    root = Path(child.job["mirror"])
-    found, passed = mirror.fetch(root, spec.name, child.run.checkpoints_dir)
+    root = child.job["mirror"]
+    if repo := repo_of(root):
+        found, passed = uploading.fetch(child, repo, spec.name)
+    else:
+        found, passed = mirror.fetch(Path(root), spec.name, child.run.checkpoints_dir)
     if found is None:
         raise IntegrityError(
             "; ".join(passed) or f"checkpoint.mirror: {root} has no checkpoint of {spec.name} any more",

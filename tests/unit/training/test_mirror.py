@@ -12,7 +12,6 @@ import pytest
 from llamahome_tui.errors import IntegrityError
 from llamahome_tui.jobs import recovery
 from llamahome_tui.training import mirror
-from llamahome_tui.training.support import limits
 
 FIRST, SECOND = "20260101-000000-mine", "20260102-000000-mine"
 
@@ -148,9 +147,3 @@ def test_counters_that_lead_elsewhere_are_not_ours(tmp_path: Path, path: object)
 
 def test_a_mirror_that_is_gone_has_no_copies(tmp_path: Path) -> None:
     assert list(mirror.copies(tmp_path / "gone", "mine")) == []
-
-
-def test_a_hub_repo_is_refused_by_name_and_a_folder_is_not() -> None:
-    ((key, reason),) = limits({"checkpoint.mirror": "hf://me/copies"})
-    assert key == "checkpoint.mirror" and "not yet to a Hub repo" in reason
-    assert limits({"checkpoint.mirror": "/mnt/copies"}) == []

@@ -12,7 +12,7 @@ from llamahome_tui.jobs import recovery
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.training import mirror
 from llamahome_tui.training.trainer import checkpoint
-from llamahome_tui.training.trainer.mirroring import Mirroring
+from llamahome_tui.training.trainer.mirroring import Folder, Mirroring
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.torch
@@ -41,7 +41,7 @@ def there(root: Path, run: Run) -> list[str]:
 def test_the_last_ones_and_the_best_are_kept_there(run: Run, tmp_path: Path) -> None:
     root = tmp_path / "mirror"
     root.mkdir()
-    copying = Mirroring(root, run, keep=2)
+    copying = Mirroring(Folder(root), run, keep=2)
     for step in (1, 2, 3, 4, 5):
         name = save(run, step)
         copying.offer(name, "step-2" if step > 1 else "")
@@ -53,7 +53,7 @@ def test_the_last_ones_and_the_best_are_kept_there(run: Run, tmp_path: Path) -> 
 
 def test_a_mirror_that_is_gone_is_said_once_and_caught_up_with(run: Run, tmp_path: Path) -> None:
     root = tmp_path / "mirror"
-    copying = Mirroring(root, run, keep=2, again_s=0.01)
+    copying = Mirroring(Folder(root), run, keep=2, again_s=0.01)
     copying.offer(save(run, 1), "step-1")
     words: list[str] = []
     eventually(lambda: words.extend(copying.words()) or words, "a word")
@@ -74,7 +74,7 @@ def test_the_end_waits_only_so_long_and_says_what_is_lacking(
 
     release = threading.Event()
     monkeypatch.setattr(mirror, "copy", lambda source, target: release.wait())
-    copying = Mirroring(tmp_path, run, keep=2)
+    copying = Mirroring(Folder(tmp_path), run, keep=2)
     copying.offer(save(run, 1), "")
     eventually(lambda: copying.in_work == "step-1", "a copy that hangs")
     copying.offer(save(run, 2), "")
@@ -86,7 +86,7 @@ def test_the_end_waits_only_so_long_and_says_what_is_lacking(
 
 
 def test_one_that_was_rotated_away_before_its_turn_is_no_fault(run: Run, tmp_path: Path) -> None:
-    copying = Mirroring(tmp_path, run, keep=2)
+    copying = Mirroring(Folder(tmp_path), run, keep=2)
     copying.offer("step-7", "")
     copying.finish(30)
     assert copying.words() == [] and there(tmp_path, run) == []
