@@ -49,6 +49,16 @@ class Standing:
         return "  ".join(parts)
 
 
+def _learning(parameters: Any) -> str:
+    """How many parameters learn, in all and by kind of module; empty where that is not told."""
+    told = parameters if isinstance(parameters, Mapping) else {}
+    learns, total, kinds = told.get("trainable"), told.get("total"), told.get("by_kind")
+    if not isinstance(learns, int) or not isinstance(total, int) or not isinstance(kinds, Mapping):
+        return ""
+    each = ", ".join(f"{clean(str(name), limit=60)} {human_count(_number(count))}" for name, count in kinds.items())
+    return f", {human_count(learns)} of {human_count(total)} parameters learn" + (f": {each}" if each else "")
+
+
 def happening(source: str, record: Mapping[str, Any]) -> str:
     """One line for a record that a person wants to see as it comes; empty for all others (progress, plain metrics)."""
 
@@ -62,7 +72,7 @@ def happening(source: str, record: Mapping[str, Any]) -> str:
             exact = ", not exact" + said("reason", ": ") if inexact else ""
             return f"attempt {said('attempt') or 1} starts at step {_int(record.get('from_step'))}{exact}"
         case "phase":
-            return f"phase: {said('phase') or said('name')}"
+            return f"phase: {said('phase') or said('name')}{_learning(record.get('parameters'))}"
         case "metrics":
             evaluated = {k: v for k, v in numbers(record).items() if k.startswith("eval_")}
             values = "  ".join(f"{name} {value:.4g}" for name, value in evaluated.items())

@@ -51,6 +51,7 @@ def about(report: Report) -> dict[str, Any]:
         "memory, peak": human_bytes(max(peaks)) if peaks else None,
         "ended early": "no better evaluation came" if totals.get("early_stopped") else None,
         "trained parameters": _share(report.parameters),
+        "by kind of module": _by_kind(report.parameters.get("by_kind")),
         "rows": report.data.get("rows"),
         "held-out rows": report.data.get("eval_rows"),
         "host": run["host"],
@@ -157,6 +158,13 @@ def _share(parameters: Mapping[str, Any]) -> str | None:
     if not isinstance(trained, int) or not isinstance(total, int) or not total:
         return None
     return f"{trained:,} of {total:,} ({trained / total:.2%})"
+
+
+def _by_kind(kinds: Any) -> str | None:
+    """Those parameters by the modules that they are of, in all layers together."""
+    if not isinstance(kinds, Mapping) or not kinds:
+        return None
+    return ", ".join(f"{name} {count:,}" for name, count in kinds.items() if isinstance(count, int))
 
 
 def _part(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:

@@ -131,6 +131,8 @@ def _weights(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     targets = values["lora.targets"]
     if not targets or (isinstance(targets, list) and not all(targets)):
         yield "lora.targets", 'names nothing: write "all-linear", or names of modules'
+    elif any("," in name for name in ([targets] if isinstance(targets, str) else targets)):
+        yield "lora.targets", 'has a comma in a name: write a list, as ["q_proj", "v_proj"]'
     if not all(values["lora.train_also"]):
         yield "lora.train_also", "has an empty entry"
     if 0 < values["lora.plus_ratio"] < 1:

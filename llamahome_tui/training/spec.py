@@ -194,8 +194,9 @@ class _Reading:
                 continue
             found[key] = _toml_value(written)
             kinds = SCHEMA[key].field.kinds if key in SCHEMA else ()
-            if isinstance(found[key], str) and "texts" in kinds and "text" not in kinds:  # data.train=a.jsonl,b.jsonl
-                found[key] = [one.strip() for one in found[key].split(",")]
+            said = found[key]  # data.train=a.jsonl,b.jsonl
+            if isinstance(said, str) and "texts" in kinds and ("text" not in kinds or "," in said):
+                found[key] = [one.strip() for one in said.split(",")]
             self.overridden[key] = word
             # `data.columns.prompt=x` sets one entry of a table, which is then given whole.
             parent, _, name = key.rpartition(".")

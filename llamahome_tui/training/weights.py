@@ -1,14 +1,12 @@
 """What a spec asks of the weights, held against the model's files: every refusal comes before anything is loaded.
 
-Standard library only, so that `train start` can ask without torch. Names are compared by their last part here: what
-an architecture makes of its files is known to the trainer, which looks again at a model without weights.
+Standard library only, so that `train start` can ask without torch.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,20 +14,16 @@ from llamahome_tui.errors import ModelError, SpecError
 from llamahome_tui.models.folder import read_json, weight_files
 from llamahome_tui.models.hub_cache import is_hub_id
 from llamahome_tui.models.weights import read_header
-from llamahome_tui.training import kernels
+from llamahome_tui.training import kernels, targets
+from llamahome_tui.training.targets import ALL_LINEAR, HEADS, wanted_names
 
 if TYPE_CHECKING:
     from llamahome_tui.models.locate import Located
     from llamahome_tui.training.shape import Spec
 
-ALL_LINEAR: Final = "all-linear"
 EIGHT_BIT: Final = ("adamw_8bit", "paged_adamw_8bit", "lion_8bit")
 # Bytes of optimiser state for each parameter that learns; 8-bit ones have a float32 for each block besides.
 _STATE: Final = {"adamw": 8.0, "adamw_8bit": 2.1, "paged_adamw_8bit": 2.1, "lion_8bit": 1.1, "sgd": 4.0}
-# Of tied models the head has no tensor of its own; in a file experts may stand one by one, and in the model as one.
-_HEADS: Final = ("lm_head", "embed_out", "output")
-_NOT_IN_FILES: Final = (*_HEADS, "experts", "gate_up_proj", "down_proj", "gate")
-_NEAREST: Final = 4  # names offered for one that is not there
 
 
 def check(spec: Spec, located: Located, *, cpu: bool) -> None:
@@ -39,12 +33,7 @@ def check(spec: Spec, located: Located, *, cpu: bool) -> None:
     refuse_quantised(spec, located)
     shapes = _shapes(weight_files(located.path))
     check_adapter(spec, located, shapes)
-    known = {part for name in shapes for part in name.split(".") if not part.isdigit()}
-    unknown = {
-        key: [name for name in names if name.rpartition(".")[2] not in known.union(_NOT_IN_FILES)]
-        for key, names in wanted_names(spec).items()
-    }
-    refuse_unknown(unknown, {name.rsplit(".", 2)[-2] for name, shape in shapes.items() if len(shape) > 1})
+    targets.check(spec, shapes)
 
 
 def base_name(located: Located) -> str:
@@ -98,45 +87,6 @@ def refuse_quantised(spec: Spec, located: Located) -> None:
         )
 
 
-# --- names ----------------------------------------------------------------------------------------------------------
-
-
-def wanted_names(spec: Spec) -> dict[str, list[str]]:
-    """The names of modules that a spec gives, by key; "all-linear" is no name."""
-    if not spec.lora.enabled:
-        return {}
-    targets = [spec.lora.targets] if isinstance(spec.lora.targets, str) else spec.lora.targets
-    return {
-        "lora.targets": [name for name in targets if name != ALL_LINEAR],
-        "lora.train_also": list(spec.lora.train_also),
-    }
-
-
-def refuse_unknown(unknown: Mapping[str, Sequence[str]], known: Collection[str]) -> None:
-    """Raises SpecError `model.unknown_target` that lists what is unknown, with the nearest names that are known."""
-    mistakes = [
-        {"key": key, "reason": f"the model has no module named {name}", "nearest": ", ".join(nearest(name, known))}
-        for key, names in unknown.items()
-        for name in names
-    ]
-    if not mistakes:
-        return
-    said = [f"{m['key']}: {m['reason']}" + (f" (nearest: {m['nearest']})" if m["nearest"] else "") for m in mistakes]
-    raise SpecError(
-        "\n".join(said),
-        code="model.unknown_target",
-        hint=f"take {ALL_LINEAR}, or some of {', '.join(sorted(known))}: "
-        "llamahome --batch train start SPEC --set lora.targets=all-linear",
-        data={"errors": mistakes},
-    )
-
-
-def nearest(name: str, known: Collection[str]) -> list[str]:
-    """The known names that are most like one that is not; compared by their last part too."""
-    close = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.5)
-    return close or difflib.get_close_matches(name.rpartition(".")[2], known, n=_NEAREST, cutoff=0.5)
-
-
 # --- what a checkpoint takes ----------------------------------------------------------------------------------------
 
 
@@ -161,7 +111,7 @@ def _learning(spec: Spec, located: Located) -> tuple[int, int]:
     names, every = wanted_names(spec), ALL_LINEAR in spec.lora.targets
     also = names["lora.train_also"]
     tied = bool(read_json(located.path / "config.json").get("tie_word_embeddings"))
-    head = any(name.rpartition(".")[2] in _HEADS for name in also)
+    head = any(name.rpartition(".")[2] in HEADS for name in also)
     learning = embeddings = 0
     for name, shape in shapes.items():
         module = name.removesuffix(".weight")

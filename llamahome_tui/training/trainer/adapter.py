@@ -17,7 +17,7 @@ import torch
 from llamahome_tui.errors import ModelError, SpecError
 from llamahome_tui.models.folder import read_json, weight_files
 from llamahome_tui.models.weights import read_header
-from llamahome_tui.training.weights import ALL_LINEAR, refuse_unknown, wanted_names
+from llamahome_tui.training.targets import ALL_LINEAR, refuse_unknown, wanted_names
 
 if TYPE_CHECKING:
     from llamahome_tui.training.spec import Spec

@@ -171,9 +171,10 @@ def test_progress_on_a_terminal_repaints_one_line_and_clears_it():
 
 def test_a_followed_run_reads_as_a_story():
     writer, out, err = people("train start")
+    learning = {"total": 1_500_000, "trainable": 20_000, "by_kind": {"q_proj": 12_000, "lm_head": 8000}}
     for record in (
         {"type": "start", "attempt": 1, "from_step": 0},
-        {"type": "phase", "phase": "train"},
+        {"type": "phase", "phase": "train", "parameters": learning},
         {"type": "progress", "step": 5, "steps": 10, "eta_s": 4.0},
         {"type": "phase", "phase": "eval"},
         {"type": "metrics", "step": 5, "loss": 1.5, "eval_loss": 1.25},
@@ -187,7 +188,7 @@ def test_a_followed_run_reads_as_a_story():
     assert out.getvalue() == "r  completed\n  /x\n"
     assert err.getvalue().splitlines() == [
         "attempt 1 starts at step 0",
-        "phase: train",
+        "phase: train, 20k of 1.5M parameters learn: q_proj 12k, lm_head 8000",
         "50% step 5/10  4.0 s left",
         "phase: eval",
         "step 5: eval_loss 1.25",

@@ -214,6 +214,19 @@ def test_lists_are_overridden_with_plain_words() -> None:
     assert [one["key"] for one in mistakes(LEAST + 'eval = 0\n[lora]\ntrain_also = "x"\n')] == ["lora.train_also"]
 
 
+def test_targets_are_a_word_or_several() -> None:
+    assert read(LEAST, "lora.targets=all-linear").lora.targets == "all-linear"
+    assert read(LEAST, "lora.targets=q_proj, mlp.up_proj").lora.targets == ("q_proj", "mlp.up_proj")
+    assert [one["key"] for one in mistakes(LEAST + '[lora]\ntargets = "q_proj,v_proj"\n')] == ["lora.targets"]
+
+
+def test_the_page_tells_what_every_auto_means() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    table = page.partition('## What "auto" means')[2].partition("\n## ")[0]
+    missing = [key for key, entry in SCHEMA.items() if entry.default == "auto" and f"`{key}`" not in table]
+    assert not missing
+
+
 def test_an_override_mends_the_file() -> None:
     assert read(LEAST + "[lora]\nr = 0\n", "lora.r=4").lora.r == 4
 

@@ -82,6 +82,26 @@ def test_names_are_found_in_the_headers(tmp_path: Path) -> None:
     assert "down_proj" in error.hint
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("self_attn.down_proj", "no module named self_attn.down_proj"),
+        ("nowhere.q_proj", "no module named nowhere.q_proj"),
+        ("input_layernorm", "input_layernorm is no matrix"),
+        ("self_attn", "self_attn is no matrix"),
+    ],
+)
+def test_what_no_adapter_goes_on_is_found_in_the_headers_too(tmp_path: Path, target: str, said: str) -> None:
+    error = refusal(spec(lora={"targets": ["q_proj", target]}), model(tmp_path / "m"))
+    assert error.error_code == "model.unknown_target" and said in error.message
+    assert "lora.targets=all-linear" in error.hint
+
+
+def test_the_hint_is_about_the_key_that_is_wrong(tmp_path: Path) -> None:
+    error = refusal(spec(lora={"train_also": ["nope"]}), model(tmp_path / "m"))
+    assert "lora.train_also=" in error.hint and "all-linear" not in error.hint
+
+
 def test_a_tied_head_and_experts_have_no_tensor_of_their_own_name(tmp_path: Path) -> None:
     shapes = {"model.embed_tokens.weight": (50, 8), f"{LAYER}.block_sparse_moe.experts.0.w1.weight": (8, 8)}
     located = model(tmp_path / "m", shapes)
