@@ -108,7 +108,7 @@ KEYS: tuple[Key, ...] = (
     Key("run", "d", "remove", "d", "delete", "delete the run once it has ended, after showing what goes", 23),
     Key("run", "l", "log", "l", "log", "the log over the whole page, and back", 24),
     Key("run", "e", "events", "e", "events", "the events over the whole page, and back", 25),
-    Key("run", "p", "plots", "p", "plots", "the plots over the whole page, and back", 26),
+    Key("run", "p", "plots", "p", "plots", "the plots of every metric over the whole page, and back", 26),
     Key("run", "D", "data", "D", "data", "the rows it trains on, token by token, and their statistics", 27),
     Key("run", "c", "control", "c", "ask", "ask the run: save, eval, sample, pause, continue, lr=X, stop", 28),
     Key("run", "s", "samples", "s", "samples", "what it writes to its prompts and to held-out rows, over time", 29),

@@ -87,3 +87,20 @@ async def test_a_word_a_run_does_not_know_keeps_the_question_open(make_app: Make
         await pilot.press(*"lr", "equals_sign", *"9e9", "enter")
         await until(pilot, lambda: "no learning rate" in shown_text(app))
         assert isinstance(app.screen, Prompt)
+
+
+async def test_every_metric_has_a_plot_of_its_own(make_app: MakeApp, places: Places) -> None:
+    told = {"samples_per_s": 12.5, "memory_peak_bytes": 3 << 30, "mfu": None, "data_wait": 0.025}
+    extra = tuple(("metrics", {"step": step, **told}) for step in (10, 20, 40))
+    run = make_run(places.state, "poet", steps=40, done=40, extra=extra)
+    app = make_app(screen="training", run=run.id)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, RunPage) and app.screen.view is not None)
+        assert "data wait" not in shown_text(app)
+        await pilot.press("p")
+        await until(pilot, lambda: "data wait  2.5%" in shown_text(app))
+        text = shown_text(app)
+        for said in ("samples/s  12.5", "peak memory  3.0 GiB", "gradient norm", "trained tok/s", "MFU", "not known"):
+            assert said in text, text
+        await pilot.press("p")
+        await until(pilot, lambda: "data wait" not in shown_text(app))

@@ -16,6 +16,7 @@ from llamahome_tui.tui.runner import Poll
 from llamahome_tui.tui.screens.training import actions
 from llamahome_tui.tui.screens.training.feed import Feed, Page
 from llamahome_tui.tui.screens.training.listing import about, place
+from llamahome_tui.tui.screens.training.metric_plots import MetricPlots
 from llamahome_tui.tui.widgets.bar import Bar
 from llamahome_tui.tui.widgets.braille import Curve, label
 from llamahome_tui.tui.widgets.cells import Value
@@ -67,6 +68,7 @@ class RunPage(BaseScreen):
             with Vertical(id="more"):
                 yield Plot("learning rate", empty="not reported", id="plot-lr-2")
                 yield Plot("tokens/s", empty="not reported", id="plot-rate")
+        yield MetricPlots(id="metrics")
         with Vertical(id="texts"):
             with Vertical(id="events-pane", classes="pane"):
                 yield Value("Events", classes="caption")
@@ -178,6 +180,7 @@ class RunPage(BaseScreen):
             rate = values.get("tokens_per_s")
             shown = "" if rate is None else human_count(round(rate))
             self.query_one("#plot-rate", Plot).show([Named("tokens/s", curves["tokens_per_s"], shown)])
+        self.query_one(MetricPlots).show(curves)
 
     def _value(self, id: str, text: str, tone: str = "") -> None:
         self.query_one(f"#{id}", Value).show(text, tone)
@@ -252,6 +255,7 @@ class RunPage(BaseScreen):
 
 def _about(view: RunView) -> list[str]:
     parts = [about(view), view.method or ("command" if view.kind == "exec" else "")]
+    parts.append(f"replay of {view.replay_of}" if view.replay_of else "")
     return [part for part in (*parts, *view.tags) if part]
 
 

@@ -26,6 +26,10 @@ CURVES: dict[str, str] = {
     "memory_peak_bytes": "second",
     "eval_exact": "third",
     "grad_norm": "second",
+    "trained_tokens_per_s": "first",
+    "samples_per_s": "first",
+    "mfu": "third",
+    "data_wait": "third",
 }
 _TONES = {
     "error": "bad", "kill": "bad", "warning": "warn", "degrade": "warn", "stall": "warn", "retry": "warn",
