@@ -31,17 +31,18 @@ def send(repo: Repo, run: str, source: Path, keep: int, best: str) -> bool:
     Whatever is there is compared by hash before and after. Raises as `Repo` does, and IntegrityError where the source
     is not what its list says.
     """
+    tree = _private(repo)
     if wrong := recovery.verify(source):
         raise IntegrityError(wrong[0])
-    names = [*_listed(source), recovery.COMPLETE]
-    tree = _private(repo)
+    hashes = {name: str(entry["sha256"]) for name, entry in _listed(source).items()}
+    hashes[recovery.COMPLETE] = recovery.sha256_of(source / recovery.COMPLETE)
     gone = _dropped(tree, run, source.name, keep, best)
-    lacking = _lacking(tree, run, source, names)
+    lacking = _lacking(tree, run, source, hashes)
     if not lacking and not gone:
         return False
-    add = {f"{run}/{source.name}/{name}": source / name for name in names} if lacking else {}
+    add = {f"{run}/{source.name}/{name}": source / name for name in hashes} if lacking else {}
     repo.commit(f"{run} {source.name}", add, [f"{run}/{step}" for step in gone])
-    if lacking := _lacking(repo.tree(), run, source, names):
+    if lacking := _lacking(repo.tree(), run, source, hashes):
         raise IntegrityError(f"{repo.name} has not what was sent: {source.name}/{lacking[0]}")
     return True
 
@@ -131,17 +132,17 @@ def _dropped(tree: Tree, run: str, new: str, keep: int, best: str) -> list[str]:
     return [step for step in steps[: -max(1, keep)] if step not in (best, new)]
 
 
-def _lacking(tree: Tree | None, run: str, source: Path, names: list[str]) -> list[str]:
+def _lacking(tree: Tree | None, run: str, source: Path, hashes: Mapping[str, str]) -> list[str]:
     """The files of a checkpoint that are not there, or are not the same."""
-    files = tree.files if tree else {}
-    return [name for name in names if not _same(files.get(f"{run}/{source.name}/{name}"), source / name)]
+    files, folder = tree.files if tree else {}, f"{run}/{source.name}"
+    return [name for name, sha in hashes.items() if not _same(files.get(f"{folder}/{name}"), source / name, sha)]
 
 
-def _same(entry: Entry | None, path: Path) -> bool:
+def _same(entry: Entry | None, path: Path, sha256: str) -> bool:
     if entry is None or entry.size != path.stat().st_size:
         return False
     if entry.sha256:
-        return entry.sha256 == recovery.sha256_of(path)
+        return entry.sha256 == sha256
     digest = hashlib.sha1(b"blob %d\0" % entry.size, usedforsecurity=False)
     digest.update(path.read_bytes())
     return entry.blob == digest.hexdigest()

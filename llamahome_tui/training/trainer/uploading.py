@@ -24,6 +24,7 @@ from llamahome_tui.training.mirror import Copy
 MODULE: Final = "llamahome_tui.workers.hub_mirror"
 LEAST_S: Final = 600.0  # that a request may take, and
 SLOWEST: Final = 50_000  # bytes a second that a line has at least: what takes longer hangs
+ALIVE_S: Final = 5.0
 _LOOK_S: Final = 0.2
 
 
@@ -64,7 +65,7 @@ class Uploader:
                         line += more
         except OSError:
             line = b""
-        if not line:
+        if not line.endswith(b"\n"):
             self._stop()
             raise HubError("the process that talks to the Hub has died", code="hub.died")
         answer: dict[str, Any] = json.loads(line)
@@ -89,6 +90,7 @@ class Uploader:
                     again(MODULE, self._run.dir),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
+                    bufsize=0,
                     env=environ,
                     cwd="/",
                     pass_fds=() if self._fd is None else (self._fd,),
@@ -96,17 +98,13 @@ class Uploader:
             return self._process
 
     def _stop(self) -> None:
+        """Whoever waits for its answer reads the end of its pipe then; nobody else closes that."""
         with self._changing:
             process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(2.0)
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        if process is not None:
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2.0)
 
 
 class HubTarget:
@@ -128,13 +126,23 @@ class HubTarget:
 
 
 def fetch(child: Child, repo: str, name: str) -> tuple[Copy | None, list[str]]:
-    """What `hub_mirror.fetch` gives, from the process that has the token; a stop or pause ends the wait (HubError)."""
+    """What `hub_mirror.fetch` gives, from the process that has the token; a stop or pause ends the wait (HubError).
+
+    A large checkpoint takes its time: signs of life are journalled meanwhile.
+    """
     uploader = Uploader(repo, child.run, child.hub_fd)
     into = child.run.checkpoints_dir
+    said = -math.inf
+
+    def leaving() -> bool:
+        nonlocal said
+        if time.monotonic() - said >= ALIVE_S:
+            said = time.monotonic()
+            child.emit("phase", phase="fetch")
+        return child.stopping or child.pausing
+
     try:
-        answer = uploader.ask(
-            {"do": "fetch", "name": name, "into": str(into)}, math.inf, lambda: child.stopping or child.pausing
-        )
+        answer = uploader.ask({"do": "fetch", "name": name, "into": str(into)}, math.inf, leaving)
     finally:
         uploader.end()
     found = answer["found"]
