@@ -97,17 +97,14 @@ def fetch(repo: Repo, name: str, into: Path) -> tuple[Copy | None, list[str]]:
             if isinstance(found, str):
                 passed.append(found)
                 continue
-            try:
-                for step in dict.fromkeys(filter(None, (found.best, found.path.name))):
+            with mirror.whole_or_gone(into, mirror.steps_of(found), f"{found.run}/{found.path.name}", passed):
+                for step in mirror.steps_of(found):
                     source = found.path.with_name(step)
                     assert tree is not None
                     _fetch_step(repo, tree, scratch, f"{found.run}/{step}", _listed(source))
                     mirror.copy(source, into / step)
                     shutil.rmtree(source)
-            except IntegrityError as error:
-                passed.append(f"{found.run}/{found.path.name} in the mirror is passed over: {error.message}")
-                continue
-            return found, passed
+                return found, passed
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return None, passed

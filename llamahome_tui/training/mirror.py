@@ -6,16 +6,18 @@ trusted: only files that the list names are taken, none leads out of its folder,
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llamahome_tui.errors import IntegrityError
+from llamahome_tui.errors import ConfigError, IntegrityError, ResourceError
 from llamahome_tui.jobs import recovery
 from llamahome_tui.jobs.store import read_object, sync_folder, write_object
 
@@ -39,16 +41,28 @@ class Copy:
 def copies(root: Path, name: str) -> Iterator[Copy]:
     """What a run of this name could go on from: the newest run first, and of each the last step first.
 
-    A checkpoint whose counters lead anywhere but to a checkpoint beside it is none.
+    A checkpoint whose counters lead anywhere but to a checkpoint beside it is none, and what another user keeps to
+    himself, or another machine takes away meanwhile, is passed by. Raises ConfigError where the mirror itself can't be
+    read: to begin anew because of that would be a guess.
     """
     try:
         runs = sorted((path for path in root.iterdir() if RUN.fullmatch(path.name)), reverse=True)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise ConfigError(
+            f"checkpoint.mirror: {root} can't be read: {error.strerror}",
+            code="checkpoint.mirror",
+            hint=f"look at it: ls -ld {root}",
+        ) from None
     for folder in runs:
         if folder.is_symlink():
             continue
-        for checkpoint in reversed(recovery.checkpoints_in(folder)):
+        try:
+            found = recovery.checkpoints_in(folder)
+        except OSError:
+            continue
+        for checkpoint in reversed(found):
             notes = read_object(checkpoint.path / COUNTERS, limit=LARGEST) if checkpoint.complete else None
             best = best_of(notes) if notes and at(notes, "spec", "name") == name else None
             if best is not None:
@@ -56,17 +70,44 @@ def copies(root: Path, name: str) -> Iterator[Copy]:
 
 
 def fetch(root: Path, name: str, into: Path) -> tuple[Copy | None, list[str]]:
-    """Copy the first of `copies` that is whole, with its best, into a run's checkpoints; and why others were passed."""
+    """Copy the first of `copies` that is whole, with its best, into a run's checkpoints; and why others were passed.
+
+    Nothing of one that was passed over stays. Raises ResourceError where there is no room for it here, which is not
+    the mirror's fault.
+    """
     passed: list[str] = []
     for found in copies(root, name):
-        try:
-            for step in dict.fromkeys(filter(None, (found.best, found.path.name))):
+        with whole_or_gone(into, steps_of(found), f"{found.run}/{found.path.name}", passed):
+            for step in steps_of(found):
                 copy(found.path.with_name(step), into / step)
-        except (OSError, IntegrityError) as error:
-            passed.append(f"{found.run}/{found.path.name} in the mirror is passed over: {error}")
-            continue
-        return found, passed
+            return found, passed
     return None, passed
+
+
+def steps_of(found: Copy) -> list[str]:
+    """The folders that it takes to go on from a copy: the best before it, and its own."""
+    return list(dict.fromkeys(filter(None, (found.best, found.path.name))))
+
+
+@contextlib.contextmanager
+def whole_or_gone(into: Path, steps: Iterable[str], what: str, passed: list[str]) -> Iterator[None]:
+    """Where not all steps can be had, leave none in `into`, and say why `what` is passed over.
+
+    A best one that stayed alone would be the newest checkpoint of the run, and its own best would be lacking.
+    """
+    try:
+        yield
+    except (OSError, IntegrityError) as error:
+        for step in steps:
+            shutil.rmtree(into / step, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"there is no room for {what} of the mirror in {into}",
+                code="disk.full",
+                hint="see what takes space: llamahome --batch cache usage",
+            ) from None
+        said = error.message if isinstance(error, IntegrityError) else error
+        passed.append(f"{what} in the mirror is passed over: {said}")
 
 
 def copy(source: Path, target: Path) -> bool:

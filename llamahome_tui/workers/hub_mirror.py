@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -27,6 +28,8 @@ _NICE: Final = 10  # what is hashed and sent takes no core from training
 
 def main() -> int:
     """Answer requests until there are no more."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # they are for the trainer, whose last checkpoint is still to be sent
     token = _handed_down()
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()

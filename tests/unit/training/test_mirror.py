@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llamahome_tui.errors import IntegrityError
+from llamahome_tui.errors import ConfigError, IntegrityError, ResourceError
 from llamahome_tui.jobs import recovery
 from llamahome_tui.training import mirror
 
@@ -147,3 +148,44 @@ def test_counters_that_lead_elsewhere_are_not_ours(tmp_path: Path, path: object)
 
 def test_a_mirror_that_is_gone_has_no_copies(tmp_path: Path) -> None:
     assert list(mirror.copies(tmp_path / "gone", "mine")) == []
+
+
+def test_nothing_of_what_was_passed_over_is_taken_for_a_checkpoint(tmp_path: Path) -> None:
+    root, into = tmp_path / "mirror", tmp_path / "run"
+    into.mkdir()
+    checkpoint(root / FIRST, 3)
+    flip(checkpoint(root / SECOND, 1))
+    checkpoint(root / SECOND, 5, best={"path": "checkpoints/step-1"})  # whole, and its own best is not
+    flip(checkpoint(root / SECOND, 6, best={"path": "checkpoints/step-5"}))
+    found, passed = mirror.fetch(root, "mine", into)
+    assert found is not None and found.run == FIRST and len(passed) == 3
+    assert names(into) == ["step-3"]
+
+
+def test_a_full_disk_here_is_not_the_mirrors_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint(tmp_path / "mirror" / FIRST, 3)
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match="no room for"):
+        mirror.fetch(tmp_path / "mirror", "mine", tmp_path)
+
+
+def test_what_another_user_keeps_to_himself_is_passed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads everything: scandir is made to refuse as it does for anybody else."""
+    checkpoint(tmp_path / FIRST, 3)
+    checkpoint(tmp_path / SECOND, 6)
+    scandir, closed = os.scandir, {str(tmp_path / SECOND)}
+
+    def refuse(path: object = ".") -> object:
+        if str(path) in closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert [copy.run for copy in mirror.copies(tmp_path, "mine")] == [FIRST]
+    monkeypatch.setattr(os, "listdir", lambda _path=".": refuse(tmp_path / SECOND))
+    with pytest.raises(ConfigError, match=r"checkpoint\.mirror: .* can't be read: Permission denied"):
+        list(mirror.copies(tmp_path, "mine"))
