@@ -193,6 +193,35 @@ def test_the_calls_of_sinks_that_are_not_installed_here(desk: Desk, name: str, m
         assert given["name"] == "20260101-000000-r"
 
 
+UNREACHED = """
+class errors:
+    class CommError(Exception): pass
+Settings = dict
+def teardown(): note("teardown")
+kept = init
+def init(**given):
+    if given["mode"] == "offline": return kept(**given)
+    note("tried", given["settings"])
+    raise errors.CommError("no answer")
+"""
+
+
+def test_a_run_whose_wandb_server_is_not_reached_is_kept_here(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    (desk.folder / "wandb.py").write_text(STAND_IN + UNREACHED)
+    monkeypatch.setenv("NOTED", str(desk.folder / "noted"))
+    monkeypatch.setenv("HOME", str(desk.folder))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    (desk.folder / ".netrc").write_text("machine api.forge.coreweave.com login user password key\n")
+    (desk.folder / ".netrc").chmod(0o600)
+    sinks = desk.sinks(BUILT_IN["wandb"].value, "ours", GIVES_TIME, "wandb")
+    sinks.record(metrics(3, loss=1.0))
+    sinks.close()
+    assert not desk.warnings
+    noted = [json.loads(line) for line in (desk.folder / "noted").read_text().splitlines()]
+    assert [one[0] for one in noted] == ["tried", "teardown", "init", "log", "finish"]
+    assert noted[0][1] == {"init_timeout": 20.0} and noted[2][1]["mode"] == "offline"
+
+
 def test_what_looks_like_a_secret_is_not_handed_on() -> None:
     config = {"notify": {"on_end": "curl -H 'Authorization: Bearer abcdef123456'"}, "tags": ["mine-12345"], "n": 1}
     shown = without_secrets(config, ("mine-12345",))
