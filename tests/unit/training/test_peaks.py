@@ -11,10 +11,9 @@ from llamahome_tui.training.peaks import peak_flops
     ("name", "precision", "tera"),
     [
         ("NVIDIA H100 80GB HBM3", "bf16", 989.5),
-        ("NVIDIA H100 PCIe", "bf16", 756.0),
+        ("NVIDIA H100 PCIe", "bf16", 756.5),
         ("NVIDIA H100 NVL", "fp16", 835.5),
-        ("NVIDIA H200", "tf32", 494.5),
-        ("NVIDIA H200 NVL", "bf16", 835.5),
+        ("NVIDIA H200", "bf16", 989.5),
         ("NVIDIA A100-SXM4-80GB", "bf16", 312.0),
         ("NVIDIA A100 80GB PCIe", "fp32", 19.5),
         ("Tesla V100-SXM2-16GB", "fp16", 125.0),
@@ -33,6 +32,7 @@ def test_a_device_that_is_known(name: str, precision: str, tera: float) -> None:
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "bf16"),
         ("NVIDIA A1000", "bf16"),
         ("NVIDIA H20", "bf16"),
+        ("NVIDIA H200 NVL", "bf16"),
         ("Some other device", "fp32"),
     ],
 )
