@@ -20,7 +20,7 @@ def test_trained_tokens_per_second(size: str, tmp_path: Path, capsys: pytest.Cap
     pytest.importorskip("trl")
     if not SOURCE.is_file():
         pytest.skip(f"{SOURCE} is not there")
-    found = bench.compare(tmp_path, SOURCE, bench.SIZES[size], ["ours", *PROMISED], turns=2, steps=3)
+    found = bench.compare(tmp_path, SOURCE, bench.SIZES[size], ["ours", *PROMISED], turns=2, steps=2)
     with capsys.disabled():
         print(f"\n{size} Llama, {SOURCE.name}: {found['seconds']['rates']['ours']:.0f} trained tokens/s", end="")
         for name, promised in PROMISED.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -228,6 +229,30 @@ def test_a_compiled_model_is_taken_only_where_it_is_equal(
     assert (found is bench.read) == bool(reason)
     assert [what for what, _ in bench.said] == ["compile false"] * bool(reason)
     assert all(why.startswith(f"training.compile: {reason}") for _, why in bench.said)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler is at hand")
+def test_the_real_compiler_computes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile itself, with its C++ kernels: losses and gradients of micro-batches of shapes it has not seen."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
+    torch.compiler.reset()
+    bench = Bench(write_model(tmp_path / "model", layers=1))
+    again = partial(reader, bench.trainee.model, bench.trainee.base, hidden=True)
+    quick = kernels.compiled(bench.trainee, bench.read, again, bench.batch, bench.degraded)
+    assert quick is not bench.read and not bench.said
+    assert list((tmp_path / "kernels").rglob("*.so"))  # something was compiled
+    chance = random.Random(1)
+    for lengths in ((5, 9, 30, 31), (11, 24)):
+        rows = [Row([chance.randrange(5, 100) for _ in range(length)]) for length in lengths]
+        batch = proof.batch_of(rows, lengths)
+        mine, plain = (proof.answer(bench.trainee, read, batch) for read in (quick, bench.read))
+        assert mine.loss == pytest.approx(plain.loss, rel=1e-5)
+        for name, wanted in plain.gradients.items():
+            torch.testing.assert_close(mine.gradients[name], wanted, rtol=1e-4, atol=1e-5)
+    torch.compiler.reset()
 
 
 def wrong(out: Any) -> Any:
