@@ -1,8 +1,8 @@
 """What devices can compute at most, for `mfu`: dense peaks by name and precision; a device that is not here has none.
 
-The figures are those of NVIDIA's data sheets in TFLOPS, without sparsity: half of what they print for tensor cores that
-can skip zeros. The sheet stands above each device; what no sheet was found for is left out. A slice of a device (MIG) has
-no peak of its own there, and neither has a CPU: no figure is better than one that is guessed.
+The figures are those of NVIDIA's data sheets in TFLOPS, without sparsity: half of what they print for tensor cores
+that can skip zeros. The sheet stands above each device; what could not be confirmed is left out. A slice of a device
+(MIG) has no peak of its own there, and neither has a CPU: no figure is better than one that is guessed.
 """
 
 from __future__ import annotations
