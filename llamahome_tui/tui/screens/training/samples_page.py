@@ -109,6 +109,7 @@ class SamplesPage(BaseScreen):
         self.query_one("#samples-expected").display = one.expected is not None
         self._value("samples-steps", _steps(steps, left, right, max(20, self.size.width - 4)), "dim")
         texts = dict(one.texts)
+        self.query_one("#pane-right").display = left != right  # beside itself a text tells nothing
         for side, step in (("left", left), ("right", right)):
             newest = ", the newest" if step == steps[-1] else ""
             self._value(f"caption-{side}", f"Step {step}{newest}{_verdict(one, step)}")
