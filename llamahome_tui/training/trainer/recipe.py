@@ -17,8 +17,7 @@ from llamahome_tui.config.places import Places
 from llamahome_tui.data.prepare import Prepared, prepare
 from llamahome_tui.data.template import ChatTemplate, RenderError, template_files
 from llamahome_tui.data.tokens import tokenizer_file
-from llamahome_tui.errors import DataError, HubError, IntegrityError, ResourceError, SpecError
-from llamahome_tui.hub.names import repo_of
+from llamahome_tui.errors import DataError, ResourceError, SpecError
 from llamahome_tui.jobs import replay, report_files
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.journal import tail
@@ -26,7 +25,7 @@ from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.report import Ending, report_of
 from llamahome_tui.jobs.spawn import SINK_CREDENTIALS
 from llamahome_tui.models.locate import Located
-from llamahome_tui.training import auto, launch, mirror, replaying, sameness, weights
+from llamahome_tui.training import auto, launch, replaying, sameness, weights
 from llamahome_tui.training import kernels as named
 from llamahome_tui.training.layout import Order, padding_share
 from llamahome_tui.training.methods import method_of
@@ -40,10 +39,10 @@ from llamahome_tui.training.trainer import (
     company,
     counts,
     exactness,
+    fetching,
     memory,
     model,
     optim,
-    uploading,
 )
 from llamahome_tui.training.trainer.batches import Batching, Items, Row
 from llamahome_tui.training.trainer.checkpoint import Checkpoint
@@ -74,11 +73,9 @@ def train(child: Child, places: Places) -> int:
     from_mirror: list[str] = []
     if resumed is None and child.job.get("mirror"):
         try:
-            from_mirror = fetch(child, spec)
-        except HubError:
-            if child.stopping or child.pausing:
-                return child.end("stopped" if child.stopping else "paused", step=0)
-            raise
+            from_mirror = fetching.fetch(child, spec)
+        except fetching.Left:
+            return child.end("stopped" if child.stopping else "paused", step=0)
         resumed, aside = checkpoint.newest(child.run)
     refuse(spec, resumed)
     device = model.pick_device()
@@ -206,25 +203,6 @@ def leave_report(child: Child, ending: Ending) -> None:
         return
     for one in written:
         child.emit("artifact", sync=True, **one)
-
-
-def fetch(child: Child, spec: Spec) -> list[str]:
-    """Copy the newest whole checkpoint of the mirror into a run that begins; gives what there is to say of it.
-
-    Raises IntegrityError where the mirror has none that can be trusted: to begin anew is for the user to say.
-    """
-    root = child.job["mirror"]
-    if repo := repo_of(root):
-        found, passed = uploading.fetch(child, repo, spec.name)
-    else:
-        found, passed = mirror.fetch(Path(root), spec.name, child.run.checkpoints_dir)
-    if found is None:
-        raise IntegrityError(
-            "; ".join(passed) or f"checkpoint.mirror: {root} has no checkpoint of {spec.name} any more",
-            code="checkpoint.mirror",
-            hint="begin anew: llamahome --batch train start SPEC",
-        )
-    return [*passed, f"goes on from step {found.step} of {found.run}, copied from the mirror {root}"]
 
 
 def refuse(spec: Spec, resumed: Checkpoint | None) -> None:

@@ -24,7 +24,6 @@ from llamahome_tui.training.mirror import Copy
 MODULE: Final = "llamahome_tui.workers.hub_mirror"
 LEAST_S: Final = 600.0  # that a request may take, and
 SLOWEST: Final = 50_000  # bytes a second that a line has at least: what takes longer hangs
-ALIVE_S: Final = 5.0
 _LOOK_S: Final = 0.2
 
 
@@ -125,22 +124,10 @@ class HubTarget:
         self._uploader.end()
 
 
-def fetch(child: Child, repo: str, name: str) -> tuple[Copy | None, list[str]]:
-    """What `hub_mirror.fetch` gives, from the process that has the token; a stop or pause ends the wait (HubError).
-
-    A large checkpoint takes its time: signs of life are journalled meanwhile.
-    """
+def fetch(child: Child, repo: str, name: str, leaving: Callable[[], bool]) -> tuple[Copy | None, list[str]]:
+    """What `hub_mirror.fetch` gives, from the process that has the token; HubError too when the run shall leave."""
     uploader = Uploader(repo, child.run, child.hub_fd)
     into = child.run.checkpoints_dir
-    said = -math.inf
-
-    def leaving() -> bool:
-        nonlocal said
-        if time.monotonic() - said >= ALIVE_S:
-            said = time.monotonic()
-            child.emit("phase", phase="fetch")
-        return child.stopping or child.pausing
-
     try:
         answer = uploader.ask({"do": "fetch", "name": name, "into": str(into)}, math.inf, leaving)
     finally:

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 from llamahome_tui.errors import AuthError, HubError, LlamaHomeError
 from llamahome_tui.jobs.store import Run
+from llamahome_tui.training.trainer import fetching
 from llamahome_tui.training.trainer.mirroring import Mirroring
 from llamahome_tui.training.trainer.uploading import HubTarget, Uploader
 from tests.conftest import eventually
@@ -56,6 +57,31 @@ def test_a_copy_that_hangs_is_ended_with_the_run_and_said(hub: Hub, handed: int,
     with pytest.raises(HubError, match="has ended"):
         uploader.ask({"do": "send"})
     release.set()
+
+
+def test_it_is_gone_with_whoever_asked_also_in_the_middle_of_a_commit(
+    hub: Hub, handed: int, run: Run, tmp_path: Path
+) -> None:
+    release = threading.Event()
+    hub.fault = lambda _method, path: 500 if "/commit/" in path and release.wait() else None
+    uploader = Uploader(NAME, run, handed, plain(hub, tmp_path))
+    Mirroring(HubTarget(f"hf://{NAME}", uploader), run, keep=2).offer(save(run, 1), "")
+    eventually(lambda: any("/commit/" in line for line in hub.asked), "a commit that hangs", timeout=120)
+    process = uploader._process
+    assert process is not None and process.stdin is not None
+    process.stdin.close()  # as a kill of the trainer does
+    assert process.wait(60) == 0
+    uploader.end()
+    release.set()
+
+
+def test_a_copy_from_a_disk_that_hangs_can_be_left() -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(fetching.Left):
+        fetching.beside(lambda: threading.Event().wait() and (None, []), lambda: next(asked))  # type: ignore[arg-type]
+    assert fetching.beside(lambda: (None, ["torn"]), lambda: False) == (None, ["torn"])
+    with pytest.raises(AuthError):
+        fetching.beside(lambda: (_ for _ in ()).throw(AuthError("no")), lambda: False)
 
 
 def test_one_that_died_is_begun_again(hub: Hub, handed: int, run: Run, tmp_path: Path) -> None:
