@@ -6,7 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ _ASK: Final = (
     "print(*['python>=3.11'] * old, *[n for n in sys.argv[1:] if u.find_spec(n) is None])"
 )
 _ASK_S: Final = 20.0
+_PACKAGES: Final = frozenset({"model.quantization", "training.optimizer", "launch.python"})
+_ON_DEVICE: Final = frozenset({"training.precision", "training.attention", "training.kernels", "launch.devices"})
 _ROOM: Final = 16 << 20  # bytes for journals, logs and prepared rows of any run
 
 
@@ -55,6 +57,30 @@ def check(context: Context, spec: Spec) -> Spec:
     has_room(context, spec, located)
     has_mirror(context, spec)
     return pinned(spec, located)
+
+
+def check_changes(context: Context, spec: Spec, changed: Collection[str]) -> None:
+    """Raises what `check` would for the keys that a resume changes, before they are written into the run.
+
+    Only for what is cheap to see; rows and weights are looked at by the attempt itself.
+    """
+    from llamahome_tui.jobs import devices
+    from llamahome_tui.training import kernels, weights
+    from llamahome_tui.training.sinks.known import has_packages
+
+    python = python_of(context, spec)
+    if not _PACKAGES.isdisjoint(changed):
+        has_libraries(python, weights.needs_bitsandbytes(spec))
+    if "report.to" in changed:
+        has_packages(spec.report.to, partial(_lacking, python), python)
+    if not _ON_DEVICE.isdisjoint(changed):
+        has_kernels(python, spec)
+        claim = devices.claim(plain_devices(spec), "train", context.environ, shared=spec.launch.strategy == "ddp")
+        cpu = claim.candidates == (devices.CPU,)
+        weights.refuse_precision(spec, cpu=cpu)
+        kernels.refuse_device(spec, cpu=cpu)
+    if "checkpoint.mirror" in changed:
+        has_mirror(context, spec)
 
 
 def python_of(context: Context, spec: Spec) -> str:

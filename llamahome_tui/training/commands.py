@@ -182,6 +182,7 @@ def _again(
         yield Accepted(run.id)
         yield Result(ending(run, derived), next=(f"llamahome --batch runs show {run.id}",))
         return
+    checks.check_changes(context, wanted, changes)
     yield from go_on(context, run, changes, detach=detach, foreground=foreground, may_wait=may_wait)
 
 

@@ -75,7 +75,7 @@ class Method:
 class Lora:
     enabled: bool = option(True, "false: full fine-tuning", "bool")
     r: int = option(16, "rank", "int", minimum=1, maximum=4096)
-    alpha: float = option(32, "scale; alpha / r is what counts", "number", above=0, maximum=1 << 20)
+    alpha: float = option(32, "scale; alpha / r is what counts", "number", minimum=1e-6, maximum=1 << 20)
     dropout: float = option(0.0, "dropout before the adapter", "number", minimum=0, maximum=0.9)
     targets: str | tuple[str, ...] = option("all-linear", "all-linear, or names of modules", "text", "texts")
     variant: str = option("lora", "lora | rslora | dora", words=("lora", "rslora", "dora"))

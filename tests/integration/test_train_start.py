@@ -18,6 +18,7 @@ import pytest
 from llamahome_tui.jobs.queue import Queue
 from llamahome_tui.jobs.store import RunStore
 from tests.conftest import Finished, eventually
+from tests.runfolder import make_run
 from tests.tinymodel import write_chats, write_model
 
 Cli = Callable[..., Finished]
@@ -204,6 +205,28 @@ def test_what_cannot_be_is_refused_with_its_key_before_anything_loads(
     line = refused(said, 3, code, key)
     assert "llamahome --batch" in line["hint"] or "pip install" in line["hint"]
     nothing_is_left(home)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "key"),
+    [
+        (("report.to=trackio",), "report.not_installed", "report.to"),
+        (("training.precision=fp16",), "training.precision", "training.precision"),
+        (("evaluation.patience=2", "evaluation.every_steps=0"), "spec.invalid", "evaluation.patience"),
+        (("checkpoint.mirror=/nowhere/at/all",), "checkpoint.mirror", "checkpoint.mirror"),
+    ],
+)
+def test_a_resume_is_refused_the_same_and_the_run_keeps_its_spec(
+    run_cli: Cli, home: Path, settings: tuple[str, ...], code: str, key: str
+) -> None:
+    run = make_run(home / "state", "kept", done=100, end="stopped")
+    job = json.loads((run.dir / "spec.json").read_text())
+    job["spec"] |= {"name": "kept", "data": {"train": ["demo"]}}
+    (run.dir / "spec.json").write_text(json.dumps(job))
+    words = [word for one in settings for word in ("--set", one)]
+    said = run_cli("runs", "resume", run.id, *words, "--json", env={"CUDA_VISIBLE_DEVICES": ""})
+    refused(said, 3, code, key)
+    assert RunStore(home / "state").resolve(run.id).effective_job()["spec"] == job["spec"]
 
 
 @pytest.fixture

@@ -498,6 +498,15 @@ def test_a_second_trainer_of_one_run_is_refused(bench: Bench) -> None:
     assert len(of(list(read(run.events_path)), "start")) == 1
 
 
+def test_a_resume_refuses_a_step_that_the_data_do_not_fill(bench: Bench) -> None:
+    run = bench.run("refilled", training={"max_steps": 2})
+    bench.finish(run)
+    control.drop(run, "resume", {"set": {"training.global_batch": 1000, "training.max_steps": 4}})
+    assert bench.train(run).wait() == 1
+    error = of(list(read(run.events_path)), "error")[0]
+    assert error["code"] == "training.batch_over_data" and error["retry"] is False
+
+
 def test_what_gives_a_checkpoint_its_shape_may_not_change(bench: Bench) -> None:
     run = bench.run("reshaped")
     assert bench.finish(run)[-1]["reason"] == "completed"

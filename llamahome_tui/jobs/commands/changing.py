@@ -95,7 +95,10 @@ def go_on(
 
 
 def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, Any]:
-    """What `--set` words change in the run's spec, as dotted keys; raises SpecError with every mistake at once."""
+    """What `--set` words change in the run's spec, as dotted keys.
+
+    Raises SpecError with every mistake at once, and as `check_changes` does for what cannot be had.
+    """
     if not words:
         return {}
     if run.job.get("kind") == "exec":
@@ -104,6 +107,7 @@ def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, An
             hint=f"resume it as it is: llamahome --batch runs resume {run.id}",
         )
     from llamahome_tui.jobs.recovery import newest_complete_checkpoint
+    from llamahome_tui.training.checks import check_changes
     from llamahome_tui.training.resume import fixed_changes
     from llamahome_tui.training.spec import SCHEMA, Spec, make_spec
 
@@ -126,6 +130,7 @@ def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, An
             hint=f"start a new run from it: llamahome --batch train start SPEC --set model.id={run.id}",
             data={"errors": errors},
         )
+    check_changes(context, new, changes)
     return changes
 
 

@@ -117,7 +117,7 @@ def work(
         cap.enforce(places.cache, most, keep=[places.prepared / data.key])
     for said in data.warnings:
         warn(said)
-    if resumed is None:
+    if resumed is None or Spec.from_dict(resumed.notes["spec"]).training.global_batch != spec.training.global_batch:
         weights.refuse_small_data(spec, len(data.train))
     items = Items.of(data.train)
     order = Order(len(data.train), spec.training.global_batch, spec.training.seed)

@@ -107,6 +107,7 @@ def test_the_name_comes_from_the_file(source: str, name: str) -> None:
         ("training = 3", "training"),
         ('[notify]\non_end = "a\\u0000b"', "notify.on_end"),
         ("[lora]\nalpha = 1e30", "lora.alpha"),
+        ("[lora]\nalpha = 1e-300", "lora.alpha"),
         ("[training]\nepochs = 1e300", "training.epochs"),
         ("[training]\nweight_decay = 1e9", "training.weight_decay"),
         ("[training]\nneftune = 1e9", "training.neftune"),
