@@ -89,8 +89,9 @@ def _without_effect(values: Mapping[str, Any], given: frozenset[str]) -> Iterato
         for key in sorted(given):
             if key.startswith("lora.") and key != "lora.enabled" and values[key] != plain(SCHEMA[key].default):
                 yield key, "has no effect with lora.enabled = false"
-    if not values["samples.prompts"] and values["samples.every_steps"]:
-        yield "samples.every_steps", "has no effect without samples.prompts"
+    for key in ("samples.every_steps", "samples.max_new_tokens"):
+        if not values["samples.prompts"] and values[key] != SCHEMA[key].default:
+            yield key, "has no effect without samples.prompts"
     if not all(prompt.strip() for prompt in values["samples.prompts"]):
         yield "samples.prompts", "has an empty entry"
 
@@ -105,6 +106,8 @@ def _evaluation(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield key, "has no effect with data.eval = 0"
         if every not in ("auto", 0):
             yield "evaluation.every_steps", "has no effect with data.eval = 0"
+        if values["evaluation.metric"] != SCHEMA["evaluation.metric"].default:
+            yield "evaluation.metric", "has no effect with data.eval = 0"
     elif values["evaluation.patience"] and every == 0:
         yield "evaluation.patience", "has no effect with evaluation.every_steps = 0: nothing is measured on the way"
 

@@ -55,7 +55,7 @@ def wrong_names(names: Sequence[str]) -> Iterator[str]:
         near = nearest_key(name, [*BUILT_IN, *found])
         meant = f'; did you mean "{near}"?' if near else ""
         why = "".join(f" ({fault})" for fault in faults if f" {name} " in fault)
-        yield f'there is no sink "{name[:60]}"{meant} It is one of {", ".join([*BUILT_IN, *found])}{why}'
+        yield f'there is no sink "{name[:60]}"{meant or "."} It is one of {", ".join([*BUILT_IN, *found])}{why}'
 
 
 def needed(names: Sequence[str]) -> list[str]:

@@ -95,6 +95,7 @@ def test_the_name_comes_from_the_file(source: str, name: str) -> None:
         ('[evaluation]\nmetric = "eval_exact"', "evaluation.metric"),
         ('[evaluation]\nmetric = "bleu"', "evaluation.metric"),
         ("[samples]\nevery_steps = 5", "samples.every_steps"),
+        ("[samples]\nmax_new_tokens = 5", "samples.max_new_tokens"),
         ("[launch]\ndevices = []", "launch.devices"),
         ("[launch]\ndevices = 0", "launch.devices"),
         ("[launch]\ndevices = [0, 0]", "launch.devices"),
@@ -139,7 +140,7 @@ def test_a_seed_of_the_split_is_a_number_of_64_bits() -> None:
     assert [one["key"] for one in mistakes(LEAST, f"data.split_seed={2**63}")] == ["data.split_seed"]
 
 
-@pytest.mark.parametrize("key", ["patience=2", "generate_rows=4", "every_steps=10"])
+@pytest.mark.parametrize("key", ["patience=2", "generate_rows=4", "every_steps=10", "metric=eval_perplexity"])
 def test_without_evaluation_nothing_can_be_asked_of_it(key: str) -> None:
     found = mistakes(LEAST, "data.eval=0", f"evaluation.{key}")
     assert [one["key"] for one in found] == ["evaluation." + key.partition("=")[0]]
