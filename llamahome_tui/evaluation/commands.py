@@ -5,7 +5,8 @@ What is wrong with words, files or rows is said before a model loads.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.errors import ConfigError, DataError, LlamaHomeError, UsageError
@@ -113,10 +114,13 @@ def evaluate(
     models = {"tuned": Model({}, {})} | ({"base": Model({}, {})} if compare else {})
     expected: dict[int, str] = {}
     ended: Mapping[str, Any] = {}
-    yield Progress(f"loading {clean(located.id, limit=200)}", 0)
+    said = Progress(f"loading {clean(located.id, limit=200)}", 0)
+    yield said
     try:
-        for record in ask(python_of(context, spec), _MODULE, request.to_line(), context.environ):
+        for record in ask(python_of(context, spec), _MODULE, request.to_line(), context.environ, beat_s=0.25):
             match record["type"]:
+                case "beat":
+                    yield said
                 case "turn":
                     expected[record["index"]] = record["expected"]
                 case "measured":
@@ -124,14 +128,14 @@ def evaluate(
                         models[record["model"]].measured[index] = tuple(sums)
                     done = sum(len(one.measured) for one in models.values())
                     width = 2 if found.kind == "pairs" else 1
-                    yield Progress("measuring", done // width, layout.rows * len(models), "rows")
+                    yield (said := Progress("measuring", done // width, layout.rows * len(models), "rows"))
                 case "reply":
                     answers = models[record["model"]].answers
                     answers[record["index"]] = Answer(
                         record["text"], record["score"], record["tokens"], record["finish"]
                     )
                     done = sum(len(one.answers) for one in models.values())
-                    yield Progress("writing", done, len(expected) * len(models), "answers")
+                    yield (said := Progress("writing", done, len(expected) * len(models), "answers"))
                 case "end":
                     ended = record
     except LlamaHomeError as error:
@@ -216,6 +220,15 @@ def _judged(
 
     failures: list[dict[str, Any]] = []
     total, done = sum(len(one.answers) for one in models.values()), 0
+
+    def judging(row: Mapping[str, Any]) -> Callable[[Callable[[int, int], None]], float]:
+        def judged(progress: Callable[[int, int], None]) -> float:
+            alive = partial(progress, done, total)
+            alive()
+            return verdict.judge(words, row, context.cwd, context.environ, timeout, alive)
+
+        return judged
+
     for name, one in models.items():
         for index in sorted(one.answers):
             asked = found.asked[index]
@@ -225,7 +238,7 @@ def _judged(
                 "expected": expected[index], "text": one.answers[index].text,
             }  # fmt: skip
             try:
-                score = verdict.judge(words, told_of, context.cwd, context.environ, timeout)
+                score = yield from told(judging(told_of), "judging", "answers")
                 one.answers[index] = replace(one.answers[index], score=score)
             except verdict.Failed as failed:
                 failures.append({**row, "model": name, "reason": str(failed)})

@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from llamahome_tui.config.secrets import redact, strip_secrets
 from llamahome_tui.errors import ConfigError
 from llamahome_tui.text import clean
 
+_LOOK_S = 0.25
 _READ = 4096  # bytes of its output that are looked at
 
 
@@ -40,12 +42,18 @@ def words_of(command: str, folder: Path, environ: Mapping[str, str]) -> list[str
 
 
 def judge(
-    words: list[str], row: Mapping[str, Any], folder: Path, environ: Mapping[str, str], timeout_s: float
+    words: list[str],
+    row: Mapping[str, Any],
+    folder: Path,
+    environ: Mapping[str, str],
+    timeout_s: float,
+    alive: Callable[[], None] = lambda: None,
 ) -> float:
     """The score (0 to 1) that the command gives a row; raises Failed where it gives none.
 
     A number on the last line of its stdout is the score; without one, exit 0 is right. Exit 1 is wrong, any other
-    a failure. However this is left, the command and what it started are gone.
+    a failure. However this is left, the command and what it started are gone. `alive` is called while it is waited
+    for, and may raise.
     """
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as printed:
         told.write(json.dumps(row).encode() + b"\n")
@@ -58,9 +66,7 @@ def judge(
         except OSError as error:
             raise Failed(f"does not start: {error.strerror}") from None
         try:
-            status = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"was killed after {timeout_s:g} s") from None
+            status = _waited(process, timeout_s, alive)
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -70,6 +76,18 @@ def judge(
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - _READ))
         lines = printed.read().decode("utf-8", "replace").strip().splitlines()
     return _score(status, lines[-1] if lines else "")
+
+
+def _waited(process: subprocess.Popen[bytes], timeout_s: float, alive: Callable[[], None]) -> int:
+    end = time.monotonic() + timeout_s
+    while True:
+        left = end - time.monotonic()
+        try:
+            return process.wait(max(0.0, min(_LOOK_S, left)))
+        except subprocess.TimeoutExpired:
+            if left <= 0:
+                raise Failed(f"was killed after {timeout_s:g} s") from None
+        alive()
 
 
 def _score(status: int, last: str) -> float:

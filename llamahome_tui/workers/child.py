@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,12 @@ _HOME = Path(__file__).resolve().parents[2]
 _BOOT = "import runpy,sys; sys.path.append({!r}); runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
 
 
-def ask(python: str, module: str, line: str, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def ask(
+    python: str, module: str, line: str, environ: Mapping[str, str], beat_s: float = 0.0
+) -> Iterator[dict[str, Any]]:
     """The records the worker `python -m module` answers `line` with, up to its `end`, as they come.
 
+    With `beat_s` there is a record of type `beat` wherever nothing came for so long, so that who waits can leave.
     Close the iterator to stop the worker. Its `error` record is raised as the error it is; one that dies without it
     raises LlamaHomeError with the end of what it printed. It never sees a secret of `environ`.
     """
@@ -48,7 +52,10 @@ def ask(python: str, module: str, line: str, environ: Mapping[str, str]) -> Iter
             with contextlib.suppress(BrokenPipeError):  # it died at once: its end says why
                 process.stdin.write(line.encode("utf-8"))
                 process.stdin.flush()
-            for raw in process.stdout:
+            for raw in _lines(process.stdout, beat_s):
+                if not raw:
+                    yield {"type": "beat"}
+                    continue
                 record = json.loads(raw)
                 if record["type"] == "error":
                     raise _as_error(record)
@@ -56,6 +63,23 @@ def ask(python: str, module: str, line: str, environ: Mapping[str, str]) -> Iter
                 if record["type"] == "end":
                     return
             raise _died(module, process.wait(), printed)
+
+
+def _lines(stream: IO[bytes], beat_s: float) -> Iterator[bytes]:
+    """The stream's lines; b"" for each `beat_s` in which none came."""
+    if not beat_s:
+        yield from stream
+        return
+    part = b""
+    while True:
+        if not select.select([stream], [], [], beat_s)[0]:
+            yield b""
+            continue
+        more = os.read(stream.fileno(), 1 << 16)
+        if not more:
+            return
+        *whole, part = (part + more).split(b"\n")
+        yield from whole
 
 
 @contextlib.contextmanager

@@ -14,19 +14,24 @@ import pytest
 from textual.pilot import Pilot
 
 from llamahome_tui.config.places import Places
+from llamahome_tui.evaluation import commands
 from llamahome_tui.jobs import answers
 from llamahome_tui.jobs.answers import Answer
+from llamahome_tui.outcome import Result
 from llamahome_tui.resources.snapshot import Cpu, Disk, Gpu, GpuState, Memory, Snapshot
 from llamahome_tui.start import surroundings
 from llamahome_tui.tui.app import LlamaHomeApp
+from llamahome_tui.tui.screens.training.evaluate_page import EvaluatePage
 from llamahome_tui.tui.screens.training.page import RunPage
 from llamahome_tui.tui.screens.training.report_page import ReportPage
 from llamahome_tui.tui.screens.training.samples_page import SamplesPage
 from llamahome_tui.tui.screens.training.screen import TrainingScreen
 from llamahome_tui.tui.widgets.cells import Value
+from llamahome_tui.tui.widgets.form import Form
 from llamahome_tui.tui.widgets.table import Table
 from tests.conftest import clean_environ
 from tests.runfolder import EPOCH, live_run, make_run
+from tests.unit.jobs.test_evaluations import result
 
 SIZES = [(80, 24), (120, 40)]
 GIB = 1024**3
@@ -150,6 +155,10 @@ def _samples_ready(app: LlamaHomeApp) -> bool:
     return isinstance(app.screen, SamplesPage) and bool(app.screen.written)
 
 
+def _evaluated(app: LlamaHomeApp) -> bool:
+    return isinstance(app.screen, EvaluatePage) and not app.screen.going and bool(app.screen.query("#evaluated"))
+
+
 def _report_ready(app: LlamaHomeApp) -> bool:
     return isinstance(app.screen, ReportPage) and app.screen.report is not None
 
@@ -237,3 +246,16 @@ class TestTraining:
 
     def test_help(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
         assert snap_compare(application(places), terminal_size=size, run_before=after("question_mark"))
+
+    def test_evaluate_form(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        before = after("enter", "v", run="gsm8k", ready=lambda app: isinstance(app.screen, Form))
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_evaluate_result(
+        self, snap_compare: Any, state: Path, places: Places, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+    ) -> None:
+        found = result(200) | {"left_out": 0, "kept": "artifacts/evaluate-20260921-141320-0a0b0c.json", "seconds": 74.0}
+        found["samples"] = [found["samples"][0] | {"text": "mu, [b]twice[/b]", "base_score": 1.0}]
+        monkeypatch.setattr(commands, "evaluate", lambda context, **_: (one for one in [Result(found)]))
+        before = after("enter", "v", "enter", run="gsm8k", ready=_evaluated)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)

@@ -108,3 +108,11 @@ class ModelsScreen(BaseScreen):
         model = self.models.get(self.table.selected or "")
         if model is not None:
             self.copy(model.id)
+
+    def action_evaluate(self) -> None:
+        """Measure the selected model on rows of data."""
+        model = self.models.get(self.table.selected or "")
+        if model is not None:
+            from llamahome_tui.tui.screens.training import evaluate_ask
+
+            evaluate_ask.ask(self.home, model.id, run=False)

@@ -242,6 +242,12 @@ class RunPage(BaseScreen):
 
         self.app.push_screen(SamplesPage(self.run))
 
+    def action_evaluate(self) -> None:
+        """Measure the run on rows of data."""
+        from llamahome_tui.tui.screens.training import evaluate_ask
+
+        evaluate_ask.ask(self.home, self.run.id, run=True)
+
     def action_report(self) -> None:
         """Everything about the run as one text."""
         from llamahome_tui.tui.screens.training.report_page import ReportPage
