@@ -10,7 +10,7 @@ from llamahome_tui.outcome import Progress
 
 Value = TypeVar("Value")
 _PAUSE_S = 0.25
-_STOP_S = 3.0
+_STOP_S = 1.5
 
 
 class _Stopped(BaseException):
@@ -25,6 +25,8 @@ class _Work(threading.Thread, Generic[Value]):
         self._work = work
         self.state = (0, 0)
         self.stopped = False
+        # Not join(): interrupted by Ctrl+C in it, Python takes a thread that goes on for one that has ended.
+        self.ended = threading.Event()
         self.value: list[Value] = []
         self.error: BaseException | None = None
 
@@ -33,6 +35,8 @@ class _Work(threading.Thread, Generic[Value]):
             self.value.append(self._work(self._progress))
         except BaseException as error:  # noqa: BLE001 - raised again where the outcomes are read
             self.error = error
+        finally:
+            self.ended.set()
 
     def _progress(self, done: int, total: int) -> None:
         if self.stopped:
@@ -48,17 +52,15 @@ def told(
     `work` is given a function to tell how much of how much is done; when the generator is closed, that function raises.
     """
     thread = _Work(work)
-    thread.start()
     try:
-        thread.join(_PAUSE_S)
-        while thread.is_alive():
+        thread.start()
+        while not thread.ended.wait(_PAUSE_S):
             done, total = thread.state
             yield Progress(label, done, total, unit)
-            thread.join(_PAUSE_S)
     finally:
-        if thread.is_alive():
+        if not thread.ended.is_set():
             thread.stopped = True
-            thread.join(_STOP_S)
+            thread.ended.wait(_STOP_S)
     if thread.error is not None:
         raise thread.error
     return thread.value[0]

@@ -149,6 +149,20 @@ def test_an_interrupted_parent_leaves_no_child(home: Path, start_cli: Callable[.
     eventually(lambda: not processes_of(home), "no process is left")
 
 
+def test_an_interrupted_verdict_leaves_neither_the_command_nor_what_it_started(
+    home: Path, start_cli: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "row.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    started = tmp_path / "started"
+    command = f"sh -c 'sleep 600 & echo $! > {started}; wait'"
+    parent = start_cli("evaluate", "demo", "--data", str(tmp_path / "row.jsonl"), "--max-tokens", "1",
+                       "--metric", "command", "--command", command, "--json")  # fmt: skip
+    eventually(lambda: started.exists() and bool(started.read_text().strip()), "the command")
+    os.kill(parent.pid, signal.SIGINT)
+    assert parent.wait(60) == 130
+    eventually(lambda: not processes_of(home) and not _line(int(started.read_text())), "no process is left")
+
+
 def _line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -67,3 +68,21 @@ def test_work_that_nobody_reads_ends():
     next(reading)
     reading.close()
     eventually(ended.is_set, "the end of the work", timeout=5)
+
+
+def test_work_ends_before_ctrl_c_goes_on():
+    ended = threading.Event()
+
+    def work(progress):
+        try:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            while True:
+                progress(1, 2)
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        for _ in told(work, "working"):
+            pass
+    assert ended.is_set()

@@ -46,7 +46,7 @@ class Pick(Static, can_focus=True):
         """Another one, round in a circle."""
         self.value = self._choices[(self._choices.index(self.value) + by) % len(self._choices)]
         words = [f"[{one}]" if one == self.value else f" {one} " for one in self._choices]
-        self.update(Content(" ".join(words)))
+        self.update(Content(clean(" ".join(words))))
 
 
 class Form(ModalScreen[Mapping[str, str] | None]):
