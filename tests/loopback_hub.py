@@ -46,14 +46,14 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What the server serves. `fault` may answer a request in its place: a status, or None."""
+    """What the server serves. `fault` may answer a request in its place: a status, an Answer, or None."""
 
     endpoint: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
-    fault: Callable[[str, str], int | None] = lambda _method, _path: None
+    fault: Callable[[str, str], int | Answer | None] = lambda _method, _path: None
 
     def environ(self) -> dict[str, str]:
         """What a process needs to talk to it, but the token."""
@@ -68,8 +68,8 @@ class Hub:
     def answer(self, method: str, path: str, body: bytes, token: str) -> Answer:
         """Status, content (bytes, or what becomes JSON) and headers."""
         self.asked.append(f"{method} {path}")
-        if status := self.fault(method, path):
-            return status, {"error": "a fault on demand"}, {}
+        if wrong := self.fault(method, path):
+            return wrong if isinstance(wrong, tuple) else (wrong, {"error": "a fault on demand"}, {})
         if method == "PUT" and path.startswith("/large/"):
             if hashlib.sha256(body).hexdigest() != path[7:]:
                 return 400, {"error": "not what was announced"}, {}

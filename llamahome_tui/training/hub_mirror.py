@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from llamahome_tui.errors import AuthError, HubError, IntegrityError
+from llamahome_tui.errors import AuthError, HubError, IntegrityError, LlamaHomeError
 from llamahome_tui.hub.repo import Entry, Repo, Tree, open_repo
 from llamahome_tui.jobs import recovery
 from llamahome_tui.jobs.store import read_object
@@ -22,6 +24,7 @@ from llamahome_tui.training.mirror import COUNTERS, LARGEST, Copy
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _PATH: Final = re.compile(rf"({mirror.RUN.pattern})/(step-\d{{1,12}})/({_NAME.pattern})")
+PATIENCE_S: Final = 120.0
 SCRATCH: Final = ".tmp-hub"  # in the run's checkpoints: whatever a killed download left there is cleared as a save's is
 
 
@@ -72,15 +75,36 @@ def copies(repo: Repo, tree: Tree, name: str, scratch: Path) -> Iterator[Copy | 
         yield Copy(run, scratch / folder, number, best)
 
 
-def newest(repo_name: str, name: str, environ: Mapping[str, str]) -> Copy | None:
-    """The first of `copies` that has all its files; only lists are fetched. Raises as `Repo` does."""
-    import tempfile
+def newest(repo_name: str, name: str, environ: Mapping[str, str], *, patience_s: float = PATIENCE_S) -> Copy | None:
+    """The first of `copies` that has all its files; only lists are fetched. Raises as `Repo` does.
 
-    repo = open_repo(repo_name, environ)
-    tree = repo.tree()
-    with tempfile.TemporaryDirectory(prefix="llamahome-") as scratch:
-        found = copies(repo, tree, name, Path(scratch)) if tree else ()
-        return next((one for one in found if isinstance(one, Copy)), None)
+    HubError too where it takes longer than `patience_s`: the library sleeps as long as a Hub asks it to, even a day.
+    """
+    given: list[Copy | None] = []
+    raised: list[LlamaHomeError | OSError] = []
+
+    def look() -> None:
+        try:
+            repo = open_repo(repo_name, environ)
+            tree = repo.tree()
+            with tempfile.TemporaryDirectory(prefix="llamahome-") as scratch:
+                found = copies(repo, tree, name, Path(scratch)) if tree else ()
+                given.append(next((one for one in found if isinstance(one, Copy)), None))
+        except (LlamaHomeError, OSError) as error:  # raised where it is waited for
+            raised.append(error)
+
+    thread = threading.Thread(target=look, name="look at the mirror", daemon=True)
+    thread.start()
+    thread.join(patience_s)
+    if raised:
+        raise raised[0]
+    if not given:
+        raise HubError(
+            f"the Hub has told nothing of {repo_name} in {patience_s:.0f} s",
+            code="hub.slow",
+            hint="try again later: llamahome --batch train start SPEC --or-resume",
+        )
+    return given[0]
 
 
 def fetch(repo: Repo, name: str, into: Path) -> tuple[Copy | None, list[str]]:

@@ -13,6 +13,7 @@ from llamahome_tui.hub.names import repo_of
 from llamahome_tui.hub.repo import Repo, access, open_repo
 from llamahome_tui.jobs import recovery
 from llamahome_tui.training import hub_mirror
+from tests.conftest import eventually
 from tests.loopback_hub import TOKEN, Hub, loopback_hub
 from tests.unit.training.test_mirror import FIRST, SECOND, checkpoint, contents, names
 
@@ -174,6 +175,15 @@ def test_a_hub_that_is_not_there_or_says_nothing_is_no_hang(hub: Hub, tmp_path: 
     with pytest.raises(HubError, match="can't be reached"):
         Repo(NAME, TOKEN, hub.endpoint, quiet_s=0.1).tree()
     silent.set()
+
+
+def test_a_hub_that_asks_to_come_back_tomorrow_is_not_waited_for(hub: Hub) -> None:
+    hub.make(NAME)
+    tomorrow = (429, {"error": "too many"}, {"Retry-After": "86400"})
+    hub.fault = lambda _method, path: tomorrow if "/tree/" in path else None
+    with pytest.raises(HubError, match="told nothing of me/copies"):
+        hub_mirror.newest(NAME, "mine", {**hub.environ(), "HF_TOKEN": TOKEN}, patience_s=1)
+    eventually(lambda: any("/tree/" in line for line in hub.asked), "the question that is put off")
 
 
 def test_a_bad_token_is_no_missing_repo(hub: Hub) -> None:
