@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from llamahome_tui.errors import DataError
+from llamahome_tui.errors import DataError, ResourceError
 from llamahome_tui.evaluation.scoring import Rule
 from llamahome_tui.workers import generate
 from llamahome_tui.workers.encode import Encoder
@@ -60,7 +60,25 @@ class _Sequence:
 
 
 def answer(request: EvaluateRequest, emit: Callable[..., None]) -> None:
-    """Measure and write with one model after the other. Raises DataError, with the row's `index`, before one loads."""
+    """Measure and write with one model after the other. Raises DataError, with the row's `index`, before one loads.
+
+    Raises ResourceError where the model, or a single row, does not fit into memory.
+    """
+    try:
+        _answer(request, emit)
+    except (RuntimeError, MemoryError) as error:
+        from llamahome_tui.training.trainer import memory
+
+        if not memory.is_exhausted(error):
+            raise
+        raise ResourceError(
+            "the memory does not hold the model and a single row of the data",
+            code="resource.memory",
+            hint="see what takes it, free some of it and try again: llamahome --batch system show",
+        ) from None
+
+
+def _answer(request: EvaluateRequest, emit: Callable[..., None]) -> None:
     encoder = Encoder(request.generate)
     rule = Rule(request.metric, request.pattern, request.expect)
     rows = [[_Sequence(*one) for one in row["sequences"]] for row in request.rows]
