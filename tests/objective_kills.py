@@ -19,12 +19,13 @@ from typing import Any
 from llamahome_tui.jobs.journal import read
 from llamahome_tui.jobs.store import Run
 from tests.forge import Forge
-from tests.integration.trainer_runs import Bench, adapter, eval_losses, losses, of
+from tests.integration.trainer_runs import Bench, eval_losses, losses, of
 from tests.tinymodel import write_preferences
 
-OBJECTIVES = ("pretrain", "sft", "dpo", "orpo", "kto", "simpo")
+FULL = "sft of all weights"
+OBJECTIVES = ("pretrain", "sft", "dpo", "orpo", "kto", "simpo", FULL)
 PACKED = ("pretrain", "sft", "dpo")
-FILES = {"pretrain": "chats.jsonl", "sft": "chats.jsonl", "kto": "labels.jsonl"}
+FILES = {"pretrain": "chats.jsonl", "sft": "chats.jsonl", FULL: "chats.jsonl", "kto": "labels.jsonl"}
 ROWS, HELD, STEPS = 20, 4, 7  # four steps are an epoch
 OF_A_RUN = 4  # kills: one at a stage, the others at random
 EARLY = 0.5  # a resumed trainer has less to do than the undisturbed one
@@ -100,13 +101,13 @@ def tables(bench: Bench, kind: str) -> dict[str, dict[str, Any]]:
     """Dropout, two micro-batches or more for a step, packing where it applies, two workers, a second epoch."""
     packed = kind in PACKED  # then 1 is the room of the longest row, and no four rows fit into that
     return {
-        "method": {"kind": kind},
+        "method": {"kind": "sft" if kind == FULL else kind},
         "data": {
             "train": [str(bench.data.with_name(FILES.get(kind, "pairs.jsonl")))],
             "eval": HELD,
             "batching": "packed" if packed else "sorted",
         },
-        "lora": {"dropout": 0.1},
+        "lora": {"enabled": False} if kind == FULL else {"dropout": 0.1},
         "training": {"max_steps": STEPS, "batch_size": 1 if packed else 2, "max_workers": 2},
         "checkpoint": {"every_steps": 2, "keep": 1},
         "evaluation": {"every_steps": 2},
@@ -173,12 +174,18 @@ class Kills:
         assert all(start["exact"] for start in starts), starts
         assert losses(run) == losses(self._whole)
         assert eval_losses(run) == eval_losses(self._whole)
-        assert adapter(run) == adapter(self._whole)
+        assert weights(run) == weights(self._whole)
         assert not list(run.checkpoints_dir.glob(".*"))
         self._tally.runs += 1
 
     def _new_run(self) -> Run:
-        return self._bench.run(self._kind, **tables(self._bench, self._kind))
+        return self._bench.run(self._kind.replace(" ", "-"), **tables(self._bench, self._kind))
+
+
+def weights(run: Run) -> bytes:
+    """What the run ended with, as it lies on disk."""
+    (file,) = run.artifacts_dir.glob("*/*.safetensors")
+    return file.read_bytes()
 
 
 def watch(run: Run, work: str, **given: str | int) -> str:

@@ -67,6 +67,7 @@ def newest(path: Path, *, thorough: bool = False) -> Newest:
     found = Newest(size=_size(path))
     cutoff: float = float("inf")  # measurements before a start count only up to its from_step
     reached_start = False
+    saved = 0  # of the newest checkpoint: told of some steps after its own, or before a measurement has told of them
     for line in _backwards(path, _LAST_LOOK if thorough else _FIRST_LOOK):
         record = parse(line)
         if record is None:
@@ -79,7 +80,7 @@ def newest(path: Path, *, thorough: bool = False) -> Newest:
             if isinstance(begun, int):
                 cutoff = min(cutoff, begun)
                 if found.step is None:
-                    found.step = begun
+                    found.step = max(begun, saved)
             found.steps = found.steps or _whole_number(record.get("steps"))
             reached_start = True
         elif isinstance(step, int) and step > cutoff:
@@ -89,22 +90,25 @@ def newest(path: Path, *, thorough: bool = False) -> Newest:
                 found.steps = _whole_number(record.get("steps"))
                 found.eta_s, found.eta_mono = _number(record.get("eta_s")), float(record["mono"])
                 found.epoch, found.tokens = _number(record.get("epoch")), _whole_number(record.get("tokens"))
-            found.step = step if found.step is None else found.step
+            found.step = max(step, saved) if found.step is None else found.step
         elif kind == "metrics":
             for name, value in record.items():
                 if name not in _FRAME and name not in found.metrics and _is_number(value):
                     found.metrics[name] = value
-            found.step = _whole_number(step) if found.step is None else found.step
+            if found.step is None and isinstance(step, int):
+                found.step = max(step, saved)
         elif kind == "phase":
             found.phase = found.phase or str(record.get("phase"))
         elif kind in ("checkpoint", "end"):
             if not found.best_known and "best" in record and not reached_start:
                 best = record["best"]
                 found.best, found.best_known = best if isinstance(best, dict) else None, True
-            if kind == "checkpoint" and found.step is None:
-                found.step = _whole_number(step)
+            if kind == "checkpoint":
+                saved = saved or _whole_number(step) or 0
         if not thorough and found.steps and "loss" in found.metrics and (found.best_known or len(found.metrics) > 3):
             break
+    if found.step is None and saved:
+        found.step = saved
     return found
 
 

@@ -70,8 +70,10 @@ def failure_of(run: Run, story: Story, code: int | None, signal: str | None) -> 
     if not isinstance(step, int):
         begun = story.spawn.get("events_bytes") if story.spawn is not None else 0
         room = story.events_bytes - (begun if isinstance(begun, int) else 0)
-        newest = tail(run.events_path, 1, {"progress", "metrics", "checkpoint"}, limit_bytes=max(1, min(room, 1 << 20)))
-        step = newest[-1].get("step") if newest else (story.start or {}).get("from_step")
+        # Several: a checkpoint that was written beside training is told of a few steps later.
+        newest = tail(run.events_path, 8, {"progress", "metrics", "checkpoint"}, limit_bytes=max(1, min(room, 1 << 20)))
+        steps = [one["step"] for one in newest if isinstance(one.get("step"), int)]
+        step = max(steps) if steps else (story.start or {}).get("from_step")
     way = error.get("code") or (f"signal {signal}" if signal else f"exit {code}" if code is not None else "unknown")
     return {"code": way, "exception": error.get("exception") or "", "step": step if isinstance(step, int) else None}
 

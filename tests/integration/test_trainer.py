@@ -274,6 +274,22 @@ def test_asked_to_leave_it_checkpoints_and_goes_on_exactly(
     assert (losses(run), adapter(run)) == undisturbed
 
 
+CLOCK = """
+from llamahome_tui.training.trainer import recipe
+real = recipe.Loop
+def twenty_seconds_a_step(*given):
+    counters = given[5]
+    return real(*given, clock=lambda: 20.0 * counters.step)
+recipe.Loop = twenty_seconds_a_step
+"""
+
+
+def test_checkpoints_come_by_minutes(bench: Bench) -> None:
+    run = bench.run("minutes", checkpoint={"every_steps": 0, "every_minutes": 1.0}, evaluation={"every_steps": 0})
+    events = bench.finish(run, before=CLOCK)
+    assert [event["step"] for event in of(events, "checkpoint")] == [3, 6, 9, 12], show(events)
+
+
 def test_requests_are_obeyed_between_steps_and_answered(bench: Bench) -> None:
     run = bench.run(
         "asked", training={"max_steps": 400, "scheduler": "constant", "warmup": 0}, checkpoint={"every_steps": 0}

@@ -54,16 +54,20 @@ def fill(folder: Path, leave: int) -> Path:
     return ballast
 
 
-SOON = "from llamahome_tui.training.trainer import loop; loop.SAVE_AGAIN_S = 0.05"
+SOON = "from llamahome_tui.training.trainer import saving; saving.SAVE_AGAIN_S = 0.05"
 
 
-def test_f16_disk_full_in_a_checkpoint(bench: Bench, small_disk: Path) -> None:
+BELIEVED = "from llamahome_tui.training.trainer import checkpoint; checkpoint.has_room = lambda folder, size: None"
+
+
+@pytest.mark.parametrize("seen", ["before", "while writing"])
+def test_f16_disk_full_in_a_checkpoint(bench: Bench, small_disk: Path, seen: str) -> None:
     run = bench.run(
         "full-disk", training={"max_steps": 400}, checkpoint={"every_steps": 40}, evaluation={"every_steps": 0}
     )
     run.checkpoints_dir.rmdir()
     run.checkpoints_dir.symlink_to(small_disk)
-    trainer = bench.train(run, before=SOON)
+    trainer = bench.train(run, before=SOON if seen == "before" else f"{SOON}\n{BELIEVED}")
     while not checkpoint_steps(run):
         assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
         time.sleep(0.002)
@@ -73,7 +77,9 @@ def test_f16_disk_full_in_a_checkpoint(bench: Bench, small_disk: Path) -> None:
     while not any("no room for a checkpoint" in e["message"] for e in of(list(read(run.events_path)), "warning")):
         assert trainer.forge.poll(trainer) is None, run.out_path.read_text()
         time.sleep(0.002)
-    warned_at = of(list(read(run.events_path)), "warning")[0]["step"]
+    warning = of(list(read(run.events_path)), "warning")[0]
+    warned_at = warning["step"]
+    assert ("are free)" if seen == "before" else "(No space left") in warning["message"]
     while max(losses(run)) < warned_at + 5:
         time.sleep(0.002)  # training goes on
     newest = run.checkpoints_dir / f"step-{checkpoint_steps(run)[-1]}"

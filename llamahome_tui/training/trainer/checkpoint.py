@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from llamahome_tui.jobs.store import Run, sync_folder
 from llamahome_tui.training.trainer import optim, rng
 from llamahome_tui.training.trainer.adapter import ADAPTER, ADAPTER_WEIGHTS
 from llamahome_tui.training.trainer.model import Trainee
+from llamahome_tui.training.trainer.snapshot import COUNTERS, STATE, Snapshot
+from llamahome_tui.units import human_bytes
 
-STATE = "trainer.pt"  # optimizer, scaler, random number generators
-COUNTERS = "counters.json"  # counters, surroundings, spec, data hashes
+BESIDE = 64 << 10  # bytes of a checkpoint's small files, and what a file system takes for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +67,18 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def write(
-    folder: Path,
-    step: int,
-    trainee: Trainee,
-    optimizer: Any,
-    scaler: Any,
-    notes: Mapping[str, Any],
-    others: Sequence[Mapping[str, Any]] = (),
-) -> Written:
-    """Write `folder`/step-<n>. Raises OSError or RuntimeError (see `is_disk_full`) and leaves nothing half done.
+def write(folder: Path, step: int, snapshot: Snapshot) -> Written:
+    """Write `folder`/step-<n>. Raises OSError or RuntimeError (see `is_disk_full`) and leaves nothing half done."""
+    return publish(folder, f"step-{step}", snapshot.write, step=step)
 
-    `others` are the random number generators of the ranks after the first.
-    """
-    state = {
-        "optimizer": optim.state_of(optimizer, trainee.model),
-        "scaler": scaler.state_dict() if scaler else {},
-        "rng": rng.snapshot(),
-        "others": list(others),
-    }
 
-    def fill(into: Path) -> None:
-        save_weights(trainee, into)
-        with (into / STATE).open("wb") as file:
-            torch.save(state, file)
-        (into / COUNTERS).write_text(json.dumps(notes), encoding="utf-8")
-
-    return publish(folder, f"step-{step}", fill, step=step)
+def has_room(folder: Path, size: int) -> None:
+    """Raises OSError (ENOSPC) where so many bytes do not fit; a file system that does not tell is believed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if status.f_blocks and free < size + BESIDE:
+        raise OSError(errno.ENOSPC, f"it takes {human_bytes(size + BESIDE)}, and {human_bytes(free)} are free")
 
 
 def restore(checkpoint: Checkpoint, trainee: Trainee, optimizer: Any, scaler: Any, rank: int = 0) -> None:
@@ -108,33 +94,6 @@ def restore(checkpoint: Checkpoint, trainee: Trainee, optimizer: Any, scaler: An
     generators = [state["rng"], *state.get("others", [])]
     if rank < len(generators):
         rng.restore(generators[rank])
-
-
-def save_weights(trainee: Trainee, into: Path) -> None:
-    """The adapter in PEFT form, or the whole model in transformers form."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save
-
-    if not trainee.lora:
-        trainee.base.save_pretrained(into)
-        return
-    weights = get_peft_model_state_dict(trainee.model, adapter_name=ADAPTER)
-    weights = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
-    (into / ADAPTER_WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
-    config = trainee.model.peft_config[ADAPTER]
-    training, config.inference_mode = config.inference_mode, True
-    config.save_pretrained(str(into))
-    config.inference_mode = training
-
-
-def _apart(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, with a copy of each tensor that has another name already: a file has no tied tensors."""
-    seen: set[int] = set()
-    found: dict[str, Any] = {}
-    for name, tensor in weights.items():
-        found[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return found
 
 
 def load_weights(trainee: Trainee, folder: Path) -> None:

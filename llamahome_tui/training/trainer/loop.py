@@ -18,22 +18,20 @@ from llamahome_tui.jobs.replay import Script
 from llamahome_tui.training import auto
 from llamahome_tui.training.layout import Order
 from llamahome_tui.training.methods import method_of
-from llamahome_tui.training.trainer import checkpoint, evaluate, flops, memory, rng
+from llamahome_tui.training.trainer import evaluate, flops, memory, rng, snapshot
 from llamahome_tui.training.trainer.batches import Item, Items
 from llamahome_tui.training.trainer.counters import Best, Counters
 from llamahome_tui.training.trainer.evaluate import Interrupted, Writer
-from llamahome_tui.training.trainer.mirroring import mirroring_of
 from llamahome_tui.training.trainer.ranks import ALONE, Ranks
 from llamahome_tui.training.trainer.report import Report
+from llamahome_tui.training.trainer.saving import Saving
 from llamahome_tui.training.trainer.schedule import factor
 from llamahome_tui.training.trainer.step import Stepper, StepTooLarge, Taken
 
 if TYPE_CHECKING:
     from llamahome_tui.training.spec import Spec
 
-SAVE_AGAIN_S = 30.0  # after a save that found the disk full
 STOP_AGAIN_S = 1.0  # the same while a stop waits for it
-MIRROR_WAITS_S = 60.0  # at the end, for the last copy; at most a quarter of the grace
 STOP_WAITS_S = 30.0  # for so long at most, and for a quarter of the grace: a save takes its own time too
 
 
@@ -61,7 +59,9 @@ class Loop:
         notes: Callable[[Counters], dict[str, Any]],
         script: Script,
         ranks: Ranks = ALONE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`clock` says when a checkpoint is due."""
         self.child = child
         self._ranks = ranks
         self.child.step = counters.step
@@ -87,14 +87,8 @@ class Loop:
             flops=flops.cost_of(stepper.trainee, reference=method_of(spec.method.kind).reference).of,
             peak_flops=flops.peak_of(stepper.trainee, ranks.size),
         )
-        self._mirror = mirroring_of(child, spec)
-        if self._mirror and counters.step:
-            self._mirror.offer(f"step-{counters.step}", Path(self._best_path()).name)
-        self._saved_at_step = counters.step or -1
-        self._saved_at = time.monotonic()
-        self._save_due = False  # a save failed and is owed
+        self._saving = Saving(child, spec, counters.step, Path(self._best_path()).name, self._lost, clock)
         self._best_unsaved = False  # the best weights so far are those of this step
-        self._save_again_at = -math.inf
         self._best_before: Best | None = None
         self._began = time.monotonic() - counters.elapsed_s
         answers.forget_after(child.run, counters.step)
@@ -104,7 +98,7 @@ class Loop:
         try:
             return self._run()
         finally:
-            self._finish_mirror()
+            self._saving.finish()
 
     def _run(self) -> str:
         counters = self.counters
@@ -134,7 +128,7 @@ class Loop:
         try:
             taken = self._stepper.take(rows, rate, following)
         except StepTooLarge as found:
-            self._save("before giving up")
+            self._save("before giving up", wait=True)
             raise self._too_large(found) from found
         counters.micro = self._stepper.micro
         counters.step += 1
@@ -190,6 +184,7 @@ class Loop:
 
     def _between(self) -> str:
         """All that may happen between two steps; gives a reason to end, or an empty text."""
+        self._saving.settle()
         try:
             self._evaluate_if_due()
             self._write_samples_if_due()
@@ -197,7 +192,7 @@ class Loop:
             pass
         if self._save_is_due():
             self._save()
-        self._tell_of_mirror()
+        self._saving.tell_of_mirror()
         for request in (*self._script.due(self.counters.step), *self.child.requests()):
             self._obey(request)
         if self._best_unsaved:  # an evaluation that was asked for may find the best too
@@ -206,7 +201,7 @@ class Loop:
             self._save_for_stop()
             return "stopped"
         if self.child.pausing:
-            self._save("before the pause")
+            self._save("before the pause", wait=True)
             if self._kept:
                 return self._how_it_leaves()
             self.child.refuse_pause("the disk is full: there is no room for its checkpoint, training goes on")
@@ -219,17 +214,17 @@ class Loop:
     @property
     def _kept(self) -> bool:
         """Whether a later attempt can go on from this very step."""
-        return self._saved_at_step == self.counters.step or self.counters.step == 0
+        return self._saving.at_step == self.counters.step or self.counters.step == 0
 
     def _save_for_stop(self) -> None:
         """Save; a full disk is given a part of the grace to become less full, then what is lost is said."""
         counters, best = self.counters, self.counters.best
         until = time.monotonic() + min(STOP_WAITS_S, self.spec.recovery.grace_s / 4)
-        self._save("before leaving", again_s=STOP_AGAIN_S)
+        self._save("before leaving", again_s=STOP_AGAIN_S, wait=True)
         while not self._kept and time.monotonic() < until:
             time.sleep(STOP_AGAIN_S)
             counters.best = best
-            self._save(again_s=STOP_AGAIN_S, quiet=True)
+            self._save(again_s=STOP_AGAIN_S, quiet=True, wait=True)
         if self._kept:
             return
         newest = newest_complete_checkpoint(self.child.run)
@@ -285,13 +280,14 @@ class Loop:
         return sum(one.right for one in found) / max(1, len(found))
 
     def _compare(self, value: float) -> None:
+        self._saving.settle(wait=True)  # whether the best so far is kept, is known then
         counters = self.counters
         if counters.best is None or not counters.best.better_than(value, self._higher):
             path = f"checkpoints/step-{counters.step}"
             self._best_before = counters.best
             counters.best = Best(self.spec.evaluation.metric, value, counters.step, path)
             counters.evaluations_without_gain = 0
-            self._best_unsaved = self._saved_at_step != counters.step
+            self._best_unsaved = self._saving.at_step != counters.step
             return
         counters.evaluations_without_gain += 1
         patience = self.spec.evaluation.patience
@@ -325,8 +321,8 @@ class Loop:
 
     def _obey(self, request: Request) -> None:
         if request.op == "save":
-            self._save(asked=True)
-            saved = self._saved_at_step == self.counters.step
+            self._save(asked=True, wait=True)
+            saved = self._saving.at_step == self.counters.step
             self.child.answer(request, "applied" if saved else "refused", "" if saved else "the disk is full")
         elif request.op == "eval":
             self._evaluate_now(request)
@@ -367,87 +363,49 @@ class Loop:
             return
         before, self.counters.peak_rate = self.counters.peak_rate, rate
         self.child.answer(request, "applied", f"the schedule's peak was {before:g}")
-        self._saved_at_step = -1  # what was answered must outlive a kill, also where this step is saved already
-        self._save(asked=True)
-
-    def _tell_of_mirror(self) -> None:
-        for said in self._mirror.words() if self._mirror else ():
-            self.child.emit("warning", step=self.counters.step, message=said)
-
-    def _finish_mirror(self) -> None:
-        """Let the last copy end, for a while that the grace of a stop has room for."""
-        if self._mirror:
-            self._mirror.finish(min(MIRROR_WAITS_S, self.spec.recovery.grace_s / 4))
-            self._tell_of_mirror()
+        self._saving.forget()  # what was answered must outlive a kill, also where this step is saved already
+        self._save(asked=True, wait=True)
 
     def _save_is_due(self) -> bool:
-        step, wanted = self.counters.step, self.spec.checkpoint
-        if step == self._saved_at_step or step == 0:
-            return False
-        if step == self._total or self.counters.early_stopped or self._best_unsaved:
-            return True
-        if time.monotonic() < self._save_again_at:
-            return False
-        by_steps = wanted.every_steps > 0 and step % wanted.every_steps == 0
-        by_time = wanted.every_minutes > 0 and time.monotonic() - self._saved_at >= 60 * wanted.every_minutes
-        return self._save_due or by_steps or by_time
+        step = self.counters.step
+        last = step == self._total or self.counters.early_stopped
+        return (last and step > 0) or self._best_unsaved or self._saving.is_due(step)
 
-    def _save(self, why: str = "", *, asked: bool = False, again_s: float | None = None, quiet: bool = False) -> None:
-        """Write a checkpoint unless this step has one; a full disk is a warning, and the earlier ones stay.
+    def _save(
+        self,
+        why: str = "",
+        *,
+        asked: bool = False,
+        again_s: float | None = None,
+        quiet: bool = False,
+        wait: bool = False,
+    ) -> None:
+        """Begin a checkpoint unless this step has one; a full disk is a warning, and the earlier ones stay.
 
-        Before the first step there is nothing worth keeping, unless someone asked for it.
+        With `wait` it is known afterwards how it ended. Before the first step there is nothing worth keeping, unless
+        someone asked for it.
         """
-        counters, run = self.counters, self.child.run
-        if counters.step == self._saved_at_step or (counters.step == 0 and not asked):
+        counters = self.counters
+        self._saving.settle(wait=True)
+        if counters.step == self._saving.at_step or (counters.step == 0 and not asked):
             return
         self.child.emit("phase", phase="save", step=counters.step)
         counters.elapsed_s = self.elapsed_s
-        started = time.perf_counter()
         self._best_unsaved = False
         self._ranks.tell("generators")
         others = self._ranks.gather(rng.snapshot())[1:]
+        stepper = self._stepper
+        taken = snapshot.take(self._trainee, stepper.optimizer, stepper.scaler, self._notes(counters), others)
         try:
-            written = checkpoint.write(
-                run.checkpoints_dir,
-                counters.step,
-                self._trainee,
-                self._stepper.optimizer,
-                self._stepper.scaler,
-                self._notes(counters),
-                others,
-            )
-        except (OSError, RuntimeError) as error:
-            if not checkpoint.is_disk_full(error):
-                raise
-            again = SAVE_AGAIN_S if again_s is None else again_s
-            self._save_due, self._save_again_at = True, time.monotonic() + again
-            if counters.best and counters.best.step == counters.step:
-                counters.best = self._best_before  # its weights are lost
-            if not quiet:  # of many tries in a row the first one says it
-                self.child.emit(
-                    "warning",
-                    step=counters.step,
-                    message=f"no room for a checkpoint{' ' + why if why else ''}; the earlier one stays, "
-                    f"the save is tried again in {again:.0f} s",
-                )
-            return
+            self._saving.begin(taken, counters.step, self.best, why, again_s, quiet)
+            self._saving.settle(wait=wait)
         finally:
             self.child.emit("phase", phase="train", step=counters.step)
-        self._saved_at_step, self._saved_at, self._save_due = counters.step, time.monotonic(), False
-        self.child.emit(
-            "checkpoint",
-            sync=True,
-            step=counters.step,
-            path=f"checkpoints/{written.path.name}",
-            bytes=written.bytes,
-            seconds=round(time.perf_counter() - started, 3),
-            best=self.best,
-        )
-        best = Path(self._best_path()).name
-        if self._mirror:
-            self._mirror.offer(written.path.name, best)
-        in_use = self._mirror.in_work if self._mirror else ""
-        checkpoint.rotate(run.checkpoints_dir, self.spec.checkpoint.keep, best, in_use)
+
+    def _lost(self, step: int) -> None:
+        """There was no room for the checkpoint of this step."""
+        if self.counters.best and self.counters.best.step == step:
+            self.counters.best = self._best_before  # its weights are lost
 
     @property
     def best(self) -> dict[str, Any] | None:

@@ -51,6 +51,7 @@ from llamahome_tui.training.trainer.evaluate import Writer
 from llamahome_tui.training.trainer.isolation import isolation_of
 from llamahome_tui.training.trainer.loop import Held, Loop
 from llamahome_tui.training.trainer.model import Trainee
+from llamahome_tui.training.trainer.snapshot import weights_of
 
 SETTLED = (  # keys whose value is in the counters from the first step on
     "training.learning_rate",
@@ -414,7 +415,7 @@ def publish_result(child: Child, spec: Spec, trainee: Trainee, located: Located,
         checkpoint.load_weights(trainee, child.run.dir / counters.best.path)
 
     def fill(into: Path) -> None:
-        checkpoint.save_weights(trainee, into)
+        weights_of(trainee).write(into)
         for name in TOKENIZER_FILES:
             if (located.path / name).is_file():
                 shutil.copyfile(located.path / name, into / name)

@@ -83,6 +83,7 @@ def test_how_an_attempt_failed(run: Run) -> None:
     write(run.events_path, "start", attempt=1, from_step=7)
     assert failure_of(run, tell(run), None, "SIGKILL")["step"] == 7
     write(run.events_path, "metrics", step=12)
+    write(run.events_path, "checkpoint", step=10)  # told of when it was written
     assert failure_of(run, tell(run), 3, None) == {"code": "exit 3", "exception": "", "step": 12}
     write(run.events_path, "error", code="training.nan", exception="E", step=11)
     assert failure_of(run, tell(run), 1, None) == {"code": "training.nan", "exception": "E", "step": 11}
