@@ -43,7 +43,7 @@ def watched(name):
         path = path_of(first, more.get("dir_fd") or more.get("src_dir_fd"))
         if path.startswith(RUN) and not path.endswith("events.jsonl"):
             short = re.sub(r"step-\\d+", "step", re.sub(r"[.][0-9a-f]+$", "", path.removeprefix(RUN)))
-            work(f"{name} {short}")
+            work(f"{name} {short.replace('adapter_', '').replace('adapter', 'model')}")
         return real(first, *rest, **more)
     setattr(os, name, call)
 for name in ("mkdir", "fsync", "replace", "rename", "unlink", "rmdir"):
@@ -70,7 +70,7 @@ class Tally:
 
     kills: Counter[str] = field(default_factory=Counter)  # by objective
     places: Counter[str] = field(default_factory=Counter)  # "stage" or the phase that a random moment fell into
-    stages: Counter[str] = field(default_factory=Counter)  # kills at each, also those that nobody chose
+    stages: Counter[str] = field(default_factory=Counter)  # kills at each that an undisturbed run has
     runs: int = 0  # compared with the undisturbed one
 
     @property
