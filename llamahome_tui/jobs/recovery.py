@@ -46,15 +46,12 @@ def checkpoints_in(folder: Path) -> list[Checkpoint]:
             continue
         manifest = _manifest(path)
         whole = manifest is not None and not _wrong_sizes(path, manifest)
-        found.append(
-            Checkpoint(
-                step=int(match[1]),
-                path=path,
-                bytes=sum(_size(file) for file in path.rglob("*")),
-                complete=whole,
-                t=(path / COMPLETE).stat().st_mtime if whole else 0.0,
-            )
-        )
+        try:
+            size = sum(_size(file) for file in path.rglob("*"))
+            finished = (path / COMPLETE).stat().st_mtime if whole else 0.0
+        except FileNotFoundError:
+            continue  # rotated away while it was looked at
+        found.append(Checkpoint(int(match[1]), path, size, whole, finished))
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 

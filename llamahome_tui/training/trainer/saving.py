@@ -65,12 +65,11 @@ class Saving:
         self._again_at = -math.inf
         self._begun: Begun | None = None
         self._rotating: Future[None] | None = None
+        self._spared: tuple[str, ...] = ()  # the best one, when rotation has left out what the mirror was copying
         # Its thread starts now: when memory is short, there may be no room for one.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writer.submit(int).result()
-        self._mirror = (
-            Mirroring(Path(mirror), child.run, self._wanted.keep) if (mirror := self._wanted.mirror) else None
-        )
+        self._mirror = mirroring_of(child, spec)
         if self._mirror and step:
             self._mirror.offer(f"step-{step}", best)
 
@@ -162,6 +161,7 @@ class Saving:
             self._mirror.offer(written.path.name, best)
         in_use = self._mirror.in_work if self._mirror else ""
         self._rotating = self._writer.submit(checkpoint.rotate, self._folder, self._wanted.keep, best, in_use)
+        self._spared = (best,) if in_use else ()
 
     def _no_room(self, begun: Begun, error: BaseException) -> None:
         self._owed, self._again_at = True, self._clock() + begun.again_s
@@ -190,3 +190,5 @@ class Saving:
             if self._mirror:
                 self._mirror.finish(self._mirror_waits_s)
                 self.tell_of_mirror()
+                for best in self._spared:
+                    checkpoint.rotate(self._folder, self._wanted.keep, best, self._mirror.in_work)
