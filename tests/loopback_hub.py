@@ -57,7 +57,7 @@ class Hub:
 
     def environ(self) -> dict[str, str]:
         """What a process needs to talk to it, but the token."""
-        return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1"}
+        return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
 
     def make(self, name: str, files: dict[str, bytes] | None = None, *, private: bool = True) -> Repository:
         """A repository as the Hub makes it."""
@@ -215,7 +215,11 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def loopback_hub() -> Iterator[Hub]:
-    """A Hub that serves for as long as the context lasts."""
+    """A Hub that serves for as long as the context lasts, to this process too, however it was started."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET
+    constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
     server = _Server(("127.0.0.1", 0), _Handler)
     server.hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -224,3 +228,4 @@ def loopback_hub() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+        constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = before

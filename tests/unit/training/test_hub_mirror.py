@@ -22,10 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")  # huggingface_hu
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+def hub() -> Iterator[Hub]:
     with loopback_hub() as found:
         yield found
 
