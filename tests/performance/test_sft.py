@@ -10,7 +10,7 @@ from tests.performance import sft_bench as bench
 
 pytestmark = [pytest.mark.performance, pytest.mark.torch]
 
-PROMISED = {"defaults": 1.3, "grouped": 1.0}  # "grouped": the fastest of what TRL can do on a CPU (bench.CANDIDATES)
+PROMISED = {"defaults": 1.3, "grouped": 1.0}  # "grouped": of bench.CANDIDATES the fastest, but on the smallest
 SLACK = 1.5  # the machine is shared
 SOURCE = bench.SHARED / "gsm8k-train.jsonl"
 
