@@ -92,6 +92,10 @@ async def test_details_are_broken_for_the_width_they_have(app: LlamaHomeApp) -> 
         screen = app.screen
         assert isinstance(screen, ModelsScreen)
         screen.table.select(screen.table.rows[0].id)
+        # Its files are read in a thread and add lines of their own.
+        selected = screen.table.selected
+        await until(pilot, lambda: screen.poll.value is not None and screen.poll.value.files_of == selected)
+        screen._describe()
         before = list(screen.detail._source)
         await pilot.press("enter")
         await until(pilot, lambda: "path " in shown_text(app))
