@@ -24,7 +24,12 @@ PLACE = f"hf://{NAME}"
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    from huggingface_hub import constants
+
+    # It reads the environment once, at its import, which an earlier test may have made offline.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with loopback_hub() as found:
         yield found
 
