@@ -201,6 +201,21 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "train",
+        "plan",
+        "check a spec as a start would, and tell what would learn by kind of module",
+        "training.plan:plan",
+        (
+            _positional("spec", "spec file, or - for stdin", required=False, metavar="SPEC|-", completes="file"),
+            _SET,
+            Argument("model", "Hub id, folder, run id or demo (instead of a spec)", metavar="ID", completes="model"),
+            Argument(
+                "data", "training files (instead of a spec)", many=True, metavar="FILE", completes="file", greedy=True
+            ),
+        ),
+        example="llamahome --batch train plan spec.toml",
+    ),
+    Operation(
+        "train",
         "start",
         "start a run and follow it",
         "training.commands:start",

@@ -147,6 +147,11 @@ RESULTS: dict[str, dict[str, Any]] = {
         "score_after": {"type": "number", "minimum": 0, "maximum": 1},
         "run": TEXT, "loss_first": NUMBER, "loss_last": NUMBER, "seconds": NUMBER,
     }),
+    "train plan": shape({
+        "model": TEXT, "revision": or_null(TEXT), "method": TEXT, "parameters": COUNT, "trainable_parameters": COUNT,
+        "by_kind": array(shape({"name": TEXT, "modules": COUNT, "parameters": COUNT, "trainable": COUNT})),
+        "settled": OBJECT, "checkpoint_bytes": COUNT, "disk_bytes": COUNT,
+    }),
     "train start": _STARTED,
     "runs resume": _STARTED,
     "runs replay": shape({

@@ -277,6 +277,24 @@ def _memory(memory: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _planned(data: Any) -> Iterator[str]:
+    total, learn = data["parameters"], data["trainable_parameters"]
+    kinds = [
+        (kind["name"], f"{kind['modules']:,}", f"{kind['parameters']:,}", f"{kind['trainable']:,}")
+        for kind in data["by_kind"]
+    ]
+    yield from table(("MODULE", "COUNT", "PARAMETERS", "LEARN"), kinds, right="COUNT PARAMETERS LEARN")
+    yield ""
+    yield from fields((
+        ("model", data["model"]),
+        ("method", data["method"]),
+        ("learn", f"{learn:,} of {total:,} ({learn / max(1, total):.2%})"),
+        *data["settled"].items(),
+        ("a checkpoint", human_bytes(data["checkpoint_bytes"])),
+        ("checkpoints kept", human_bytes(data["disk_bytes"])),
+    ))  # fmt: skip
+
+
 def _evaluated(data: Any) -> Iterator[str]:
     yield clean(f"{data['rows']} rows" + (f", {data['left_out']} too long" if data["left_out"] else ""))
     if data["comparison"]:
@@ -323,6 +341,7 @@ _FORMS: dict[str, Form] = {
     "models list": _models_list,
     "models show": _model_show,
     "train init": _raw_text,
+    "train plan": _planned,
     "train start": _run_ended,
     "runs list": _runs_list,
     "runs show": _run_show,

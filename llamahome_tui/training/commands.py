@@ -54,7 +54,7 @@ def start(
         allowed(context)
         if detach:
             raise UsageError("--detach and --foreground exclude each other", hint=_see("start"))
-    wanted = _read(context, spec, set, model, data, name)
+    wanted = read_words(context, spec, set, model, data, name)
     if or_resume:
         earlier = next((run for run in RunStore(context.places).list() if run.name == wanted.name), None)
         if earlier is not None:
@@ -134,7 +134,7 @@ def begin(
     return submit(context, job | dict(also or {}), may_wait=may_wait)
 
 
-def _read(
+def read_words(
     context: Context,
     spec: str | None,
     overrides: Sequence[str],

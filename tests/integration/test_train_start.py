@@ -17,8 +17,10 @@ import pytest
 
 from llamahome_tui.jobs.queue import Queue
 from llamahome_tui.jobs.store import RunStore
+from llamahome_tui.schemas import RESULTS
 from tests.conftest import Finished, eventually
 from tests.runfolder import make_run
+from tests.schema import problems
 from tests.tinymodel import write_chats, write_model
 
 Cli = Callable[..., Finished]
@@ -204,6 +206,17 @@ def test_what_cannot_be_is_refused_with_its_key_before_anything_loads(
     said = run_cli("train", "start", "--model", "demo", "--data", "demo", "--json", *words, env=env)
     line = refused(said, 3, code, key)
     assert "llamahome --batch" in line["hint"] or "pip install" in line["hint"]
+    nothing_is_left(home)
+
+
+def test_a_plan_tells_what_would_learn_and_makes_nothing(run_cli: Cli, home: Path) -> None:
+    words = ("train", "plan", "--model", "demo", "--data", "demo")
+    planned = run_cli(*words, "--set", "lora.targets=q_proj", "--set", "lora.r=4", "--json").data
+    assert problems(RESULTS["train plan"], planned) == []
+    assert planned["trainable_parameters"] == 4 * 4 * (160 + 160)  # layers, rank, and the sides of a q_proj
+    assert [kind["name"] for kind in planned["by_kind"] if kind["trainable"]] == ["q_proj"]
+    assert "q_proj" in run_cli(*words).out
+    refused(run_cli(*words, "--set", "lora.targets=q_projj", "--json"), 3, "model.unknown_target", "lora.targets")
     nothing_is_left(home)
 
 

@@ -162,6 +162,18 @@ def put_saved_on(base: Any, folder: Path, name: str) -> Any:
     return in_full_precision(model)
 
 
+def saved_config(folder: Path) -> Any:
+    """The peft configuration of an adapter folder, to put one like it on. Raises ModelError where there is none."""
+    from peft import PeftConfig
+
+    try:
+        config = PeftConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ModelError(f"{folder} is no adapter: {problem}", code="model.adapter") from problem
+    config.inference_mode = False  # as a finished adapter's says, and nothing of it would learn
+    return config
+
+
 def saved_whole(folder: Path | None) -> tuple[str, ...]:
     """The modules that an adapter folder holds whole copies of."""
     if folder is None:

@@ -1,0 +1,107 @@
+"""The child behind `train plan`: the model on the meta device with its adapter, counted; no weight is read.
+
+`python -m llamahome_tui.workers.plan`: a request line on stdin, JSON lines on stdout (`plan`, `end`, `error`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamahome_tui.errors import ModelError
+
+if TYPE_CHECKING:
+    from llamahome_tui.training.spec import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """A checked spec's tables, the model's folder and name, and the adapter that it goes on from ("": a new one)."""
+
+    spec: Mapping[str, Any]
+    path: str
+    name: str
+    adapter: str = ""
+
+    def to_line(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> PlanRequest:
+        """The request in a line that `to_line` wrote."""
+        return cls(**json.loads(line))
+
+
+def answer(request: PlanRequest, emit: Callable[..., None]) -> None:
+    """Emit one `plan`: parameters in all, those that learn, both by kind of module, and the settled "auto" values.
+
+    Raises SpecError for targets that the model has not, ModelError where it cannot be built without its weights.
+    """
+    from llamahome_tui.training import auto
+    from llamahome_tui.training.methods import method_of
+    from llamahome_tui.training.spec import Spec
+    from llamahome_tui.training.trainer import model
+    from llamahome_tui.training.trainer.counts import by_kind
+
+    spec = Spec.from_dict(request.spec)
+    lora = spec.lora.enabled
+    trained, left = _trained(spec, request)
+    kinds = by_kind(trained)
+    parameters = sum(kind.parameters for kind in kinds)
+    device = model.pick_device()
+    emit(
+        "plan",
+        parameters=parameters,
+        trainable_parameters=sum(kind.trainable for kind in kinds),
+        by_kind=[asdict(kind) for kind in kinds],
+        left=left,
+        settled={
+            "training.precision": model.precision_of(spec, device),
+            "training.optimizer": auto.optimizer(spec.training.optimizer, lora=lora),
+            "training.learning_rate": auto.learning_rate(
+                spec.training.learning_rate,
+                lora=lora,
+                parameters=parameters,
+                preference=method_of(spec.method.kind).preference,
+            ),
+            "training.weight_decay": auto.weight_decay(spec.training.weight_decay, lora=lora),
+        },
+    )
+    emit("end", device=device.type)
+
+
+def _trained(spec: Spec, request: PlanRequest) -> tuple[Any, str]:
+    """The model as it would be trained, without weights, and a sentence about what no target reaches."""
+    from llamahome_tui.training.trainer import adapter
+
+    path = Path(request.path)
+    base = adapter.skeleton(path)
+    if base is None:
+        raise ModelError(
+            f"{request.name} cannot be built without its weights, so that nothing can be told before it is loaded",
+            code="model.not_traceable",
+            hint="a run tells what learns as it begins: llamahome --batch train start SPEC",
+        )
+    if not spec.lora.enabled:
+        return base, ""
+    if request.adapter:
+        return adapter.put_on(base, adapter.saved_config(Path(request.adapter))), ""
+    targets = adapter.targets_of(spec, base, partial(adapter.skeleton, path))
+    on = adapter.put_on(base, adapter.config_of(spec, targets))
+    return on, adapter.frozen(targets) if targets.left else ""
+
+
+if __name__ == "__main__":
+    from llamahome_tui.workers import generate
+
+    code = generate.main(PlanRequest.from_line, answer)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the thread on stdin would hold a normal exit up
