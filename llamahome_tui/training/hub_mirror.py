@@ -116,18 +116,18 @@ def fetch(repo: Repo, name: str, into: Path) -> tuple[Copy | None, list[str]]:
     passed: list[str] = []
     scratch = into / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
+
+    def get(source: Path, target: Path) -> None:
+        assert tree is not None
+        _fetch_step(repo, tree, scratch, f"{source.parent.name}/{source.name}", _listed(source))
+        mirror.copy(source, target)
+        shutil.rmtree(source)
+
     try:
         for found in copies(repo, tree, name, scratch) if tree else ():
             if isinstance(found, str):
                 passed.append(found)
-                continue
-            with mirror.whole_or_gone(into, mirror.steps_of(found), f"{found.run}/{found.path.name}", passed):
-                for step in mirror.steps_of(found):
-                    source = found.path.with_name(step)
-                    assert tree is not None
-                    _fetch_step(repo, tree, scratch, f"{found.run}/{step}", _listed(source))
-                    mirror.copy(source, into / step)
-                    shutil.rmtree(source)
+            elif mirror.take_in(found, into, get, passed):
                 return found, passed
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -6,13 +6,12 @@ trusted: only files that the list names are taken, none leads out of its folder,
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +24,9 @@ COUNTERS: Final = "counters.json"
 RUN: Final = re.compile(r"\d{8}-\d{6}-[a-z0-9][a-z0-9._-]*")
 _BEST: Final = re.compile(r"checkpoints/(step-\d{1,12})")
 _PIECE: Final = 1 << 20
+FETCHED: Final = (
+    ".tmp-fetched"  # in a run's checkpoints, until all of it is there; cleared as a killed save's left-overs
+)
 LARGEST: Final = 16 << 20  # bytes of a list of files or of counters
 
 
@@ -77,9 +79,7 @@ def fetch(root: Path, name: str, into: Path) -> tuple[Copy | None, list[str]]:
     """
     passed: list[str] = []
     for found in copies(root, name):
-        with whole_or_gone(into, steps_of(found), f"{found.run}/{found.path.name}", passed):
-            for step in steps_of(found):
-                copy(found.path.with_name(step), into / step)
+        if take_in(found, into, copy, passed):
             return found, passed
     return None, passed
 
@@ -89,14 +89,21 @@ def steps_of(found: Copy) -> list[str]:
     return list(dict.fromkeys(filter(None, (found.best, found.path.name))))
 
 
-@contextlib.contextmanager
-def whole_or_gone(into: Path, steps: Iterable[str], what: str, passed: list[str]) -> Iterator[None]:
-    """Where not all steps can be had, leave none in `into`, and say why `what` is passed over.
+def take_in(found: Copy, into: Path, get: Callable[[Path, Path], object], passed: list[str]) -> bool:
+    """Whether all steps of a copy are in `into` now; if not, none is, and `passed` says why.
 
-    A best one that stayed alone would be the newest checkpoint of the run, and its own best would be lacking.
+    `get` copies one, from where it is to where it is told. They get their names together: a best one that stayed
+    alone, after a stop or a kill, would be the newest checkpoint of the run, and all that came after it lost.
     """
+    beside, steps, what = into / FETCHED, steps_of(found), f"{found.run}/{found.path.name}"
     try:
-        yield
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(mode=0o700)
+        for step in steps:
+            get(found.path.with_name(step), beside / step)
+        for step in steps:
+            (beside / step).rename(into / step)
+        sync_folder(into)
     except (OSError, IntegrityError) as error:
         for step in steps:
             shutil.rmtree(into / step, ignore_errors=True)
@@ -108,6 +115,10 @@ def whole_or_gone(into: Path, steps: Iterable[str], what: str, passed: list[str]
             ) from None
         said = error.message if isinstance(error, IntegrityError) else error
         passed.append(f"{what} in the mirror is passed over: {said}")
+        return False
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return True
 
 
 def copy(source: Path, target: Path) -> bool:

@@ -189,3 +189,21 @@ def test_what_another_user_keeps_to_himself_is_passed_by(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "listdir", lambda _path=".": refuse(tmp_path / SECOND))
     with pytest.raises(ConfigError, match=r"checkpoint\.mirror: .* can't be read: Permission denied"):
         list(mirror.copies(tmp_path, "mine"))
+
+
+def test_the_best_is_not_there_before_what_came_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped or killed in between, a run would go on from the best, and lose all that came after it."""
+    root, into = tmp_path / "mirror", tmp_path / "run"
+    into.mkdir()
+    checkpoint(root / SECOND, 2)
+    checkpoint(root / SECOND, 6, best={"path": "checkpoints/step-2"})
+    copy, there = mirror.copy, []
+
+    def seen(source: Path, target: Path) -> bool:
+        made = copy(source, target)
+        there.append([path.name for path in into.glob("step-*")])
+        return made
+
+    monkeypatch.setattr(mirror, "copy", seen)
+    found, _ = mirror.fetch(root, "mine", into)
+    assert found is not None and there == [[], []] and names(into) == ["step-2", "step-6"]
