@@ -108,10 +108,21 @@ def load_weights(trainee: Trainee, folder: Path) -> None:
     for file in sorted(folder.glob("model*.safetensors")):
         weights |= load_file(file)
     missing = trainee.base.load_state_dict(weights, strict=False).missing_keys
-    trainee.base.tie_weights()
     tied = set(getattr(trainee.base, "_tied_weights_keys", None) or ())
-    if lost := [key for key in missing if key not in tied]:
+    if set(missing) - tied:
+        del weights
+        trainee.base.load_state_dict(_renamed(trainee.base, folder))
+    trainee.base.tie_weights()
+
+
+def _renamed(model: Any, folder: Path) -> Any:
+    """Weights under the names that a model has them by: its file has each expert's, where the model has one tensor."""
+    found, said = type(model).from_pretrained(
+        folder, dtype=model.dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    if lost := sorted(said["missing_keys"]):
         raise ValueError(f"{folder} lacks {', '.join(lost[:5])}")
+    return found.state_dict()
 
 
 def publish(folder: Path, name: str, fill: Callable[[Path], None], *, step: int | None = None) -> Written:
@@ -126,12 +137,13 @@ def publish(folder: Path, name: str, fill: Callable[[Path], None], *, step: int 
             size = recovery.write_complete(temporary, step)
         else:
             size = _sync_all(temporary)
-        discard(target)
+        doomed = _aside(target)
         temporary.rename(target)
         sync_folder(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    shutil.rmtree(doomed, ignore_errors=True)  # only now: killed before, one of the two is whole
     return Written(target, size)
 
 
@@ -145,12 +157,16 @@ def rotate(folder: Path, keep: int, best: str, in_use: str = "") -> None:
 
 def discard(path: Path) -> None:
     """Remove a folder so that a kill in between leaves nothing that looks like a checkpoint."""
-    if not path.exists():
-        return
+    shutil.rmtree(_aside(path), ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    """Move a folder, where there is one, out of the way; gives where it would be now."""
     doomed = path.with_name(f".old-{path.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    path.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    if path.exists():
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+    return doomed
 
 
 def _sync_all(folder: Path) -> int:

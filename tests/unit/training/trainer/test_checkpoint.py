@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 pytest.importorskip("torch")
 
+import torch
+from safetensors.torch import save_file
+
+from llamahome_tui.jobs import recovery
 from llamahome_tui.training import sameness
 from llamahome_tui.training.auto import Micro
 from llamahome_tui.training.spec import Spec
 from llamahome_tui.training.trainer import checkpoint, rng
 from llamahome_tui.training.trainer.counters import Best, Counters, Interval
+from llamahome_tui.training.trainer.model import Trainee
+from llamahome_tui.training.trainer.snapshot import Weights
 
 pytestmark = pytest.mark.torch
 
@@ -33,6 +42,42 @@ def test_a_published_folder_is_whole_and_replaces_one_of_its_name(tmp_path: Path
     assert (written.path / "state").read_text() == "33" and written.bytes == 2
     assert json.loads((written.path / "complete.json").read_text())["files"].keys() == {"state"}
     assert [p.name for p in tmp_path.iterdir()] == ["step-3"]
+
+
+def test_killed_while_the_one_before_is_removed_the_new_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step(tmp_path, 3)
+    remove = shutil.rmtree
+
+    def killed(path: Path, ignore_errors: bool = False) -> None:
+        if path.name == ".old-step-3" and path.exists():
+            (path / "state").unlink()
+            raise KeyboardInterrupt
+        remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.publish(tmp_path, "step-3", lambda into: _fill(into, 33), step=3)
+    assert recovery.verify(tmp_path / "step-3") == [] and (tmp_path / "step-3" / "state").read_text() == "33"
+
+
+def test_a_whole_model_comes_back_whose_file_names_its_weights_otherwise(tmp_path: Path) -> None:
+    """A mixture of experts has one tensor for all of them, and its file one for each."""
+    import transformers
+
+    config = transformers.MixtralConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=2,
+    )  # fmt: skip
+    saved, other = transformers.MixtralForCausalLM(config), transformers.MixtralForCausalLM(config)
+    Weights(saved.state_dict(), None, saved).write(tmp_path)
+    checkpoint.load_weights(cast("Trainee", SimpleNamespace(lora=False, base=other)), tmp_path)
+    assert all(torch.equal(saved.state_dict()[name], weight) for name, weight in other.state_dict().items())
+    (tmp_path / "model.safetensors").unlink()
+    save_file({"lm_head.weight": saved.lm_head.weight.detach()}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="lacks model"):
+        checkpoint.load_weights(cast("Trainee", SimpleNamespace(lora=False, base=other)), tmp_path)
 
 
 def test_a_failed_save_leaves_nothing_behind(tmp_path: Path) -> None:
