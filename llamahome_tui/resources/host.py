@@ -57,14 +57,16 @@ def read_memory(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
     machine = psutil.virtual_memory()
     swap = psutil.swap_memory()
     total, available = int(machine.total), int(machine.available)
-    limit, used = _group_memory(cgroups, own)
+    limit, used = group_memory(cgroups, own)
     limited = limit is not None and limit < total
     if limited and limit is not None and used is not None:
         total, available = limit, min(available, max(0, limit - used))
     return Memory(total, total - available, available, limited, int(swap.total), int(swap.used))
 
 
-def _group_memory(cgroups: Path, own: Path) -> tuple[int | None, int | None]:
+def group_memory(
+    cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> tuple[int | None, int | None]:
     """The tightest limit on the way from this process's group up, and what that group uses without file cache."""
     try:
         line = next(x for x in own.read_text(encoding="utf-8").splitlines() if x.startswith("0::"))

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from llamahome_tui.resources import host
+
 _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
@@ -19,10 +21,12 @@ def peak_bytes(device: Any) -> int:
 
 
 def free_bytes(device: Any) -> int:
-    """Memory that is free now on the device."""
+    """Memory that is free now on the device, within the limit of a container or a Slurm job; 0 where nothing tells."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return _proc_kib("/proc/meminfo", "MemAvailable:") * 1024
+    free = _proc_kib("/proc/meminfo", "MemAvailable:") * 1024
+    limit, used = host.group_memory()
+    return free if limit is None or used is None else min(free, max(1, limit - used))
 
 
 def is_exhausted(error: BaseException) -> bool:

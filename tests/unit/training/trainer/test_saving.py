@@ -15,6 +15,7 @@ import torch
 
 from llamahome_tui.jobs import recovery
 from llamahome_tui.jobs.store import Run
+from llamahome_tui.resources import host
 from llamahome_tui.training.spec import Spec
 from llamahome_tui.training.trainer import checkpoint, memory
 from llamahome_tui.training.trainer.saving import Saving
@@ -189,3 +190,13 @@ def test_steps_count_beside_minutes_and_neither_where_it_is_nought(journal: Jour
     assert both.is_due(3) and not none.is_due(4)
     both.finish()
     none.finish()
+
+
+def test_free_memory_is_what_a_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(host, "group_memory", lambda: (5000, 1000))
+    assert memory.free_bytes(cpu) == 4000
+    monkeypatch.setattr(host, "group_memory", lambda: (5000, 6000))
+    assert memory.free_bytes(cpu) == 1  # 0 would be that nothing tells
+    monkeypatch.setattr(host, "group_memory", lambda: (None, None))
+    assert memory.free_bytes(cpu) > 5000
