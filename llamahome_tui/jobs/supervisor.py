@@ -383,8 +383,9 @@ class Supervisor:
             return  # that it is dead is said first
         try:
             written = report_files.leave(self.run, report_of(self.run, derived=derived))
-        except OSError as error:
-            say(f"the report of {self.run.id} can't be written: {error.strerror}")
+        except Exception as error:  # noqa: BLE001 - how the run ended is written down all the same
+            why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            say(f"the report of {self.run.id} can't be written: {why}")
             return
         self._reported = derived is not None
         for one in written:

@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -199,8 +200,10 @@ def leave_report(child: Child, ending: Ending) -> None:
     """The report among the artifacts; where there is no room it is a warning, and `runs report` makes it when asked."""
     try:
         written = report_files.leave(child.run, report_of(child.run, ending))
-    except OSError as error:
-        child.emit("warning", message=f"the report can't be written: {error.strerror}")
+    except Exception as error:  # noqa: BLE001 - what was trained is kept: no report keeps the run from its end
+        traceback.print_exc()  # into out.log
+        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        child.emit("warning", message=f"the report can't be written: {why}")
         return
     for one in written:
         child.emit("artifact", sync=True, **one)

@@ -95,6 +95,19 @@ def test_a_training_that_dies_leaves_a_report_all_the_same(
     assert [a["kind"] for a in summarise(run, full=True).artifacts] == ["report", "report"]
 
 
+def test_how_a_run_ended_is_written_down_also_where_its_report_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_given: Any, **_named: Any) -> None:
+        raise KeyError("best")
+
+    monkeypatch.setattr(supervisor, "report_of", broken)
+    run = RunStore(tmp_path / "state").create(toy_job(tmp_path, steps=6, step_s=0.0, faults={"4": "kill"}))
+    assert supervisor.supervise(run) == 9
+    assert derive(run).status is Status.FAILED
+    assert [record["type"] for record in read(run.supervisor_path)].count("exit") == 1
+
+
 def test_what_a_supervisor_answers_names_the_step(tmp_path: Path) -> None:
     run = RunStore(tmp_path / "state").create(
         toy_job(tmp_path, steps=6, step_s=0.0, checkpoint=2, faults={"5": "kill"})

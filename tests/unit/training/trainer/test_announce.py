@@ -1,4 +1,4 @@
-"""The `start` event tells of a split that the checkpoint does not know, and of no other degradation."""
+"""The `start` event tells of a split that the checkpoint does not know, and of no other degradation; the end comes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.journal import JournalWriter
+from llamahome_tui.jobs.report import Ending
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.training.spec import Spec
 from llamahome_tui.training.trainer import recipe
@@ -50,3 +51,18 @@ def test_a_split_after_the_checkpoint_is_a_reason(tmp_path: Path, what: str, ste
     ((from_step, told, reason),) = said
     assert (from_step, told) == (6, exact) and ("memory ran out" in reason) is not exact
     journal.close()
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyError("best")])
+def test_a_report_that_fails_does_not_keep_a_run_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def broken(*_given: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(recipe, "report_of", broken)
+    said: list[str] = []
+    child = cast("Child", SimpleNamespace(run=Run("r", tmp_path), emit=lambda _type, message: said.append(message)))
+    recipe.leave_report(child, Ending("completed", {}))
+    why = "No space left on device" if isinstance(fault, OSError) else "KeyError: 'best'"
+    assert said == [f"the report can't be written: {why}"]
