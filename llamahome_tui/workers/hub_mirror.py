@@ -31,13 +31,16 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # they are for the trainer, whose last checkpoint is still to be sent
     token = _handed_down()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no answer
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     with contextlib.suppress(OSError):
         os.nice(_NICE)
     os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1")
     while True:
-        _say(_answer(json.loads(requests.get()), token))
+        answers.write(json.dumps(_answer(json.loads(requests.get()), token)) + "\n")
+        answers.flush()
 
 
 def _answer(request: Mapping[str, Any], token: str) -> dict[str, Any]:
@@ -71,11 +74,6 @@ def _listen(requests: queue.Queue[str]) -> None:
     for line in sys.stdin:
         requests.put(line)
     os._exit(0)
-
-
-def _say(answer: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

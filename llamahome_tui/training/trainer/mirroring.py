@@ -159,6 +159,8 @@ class Mirroring:
             return "" if not source.is_dir() else f"{error.strerror or error}"
         except LlamaHomeError as error:
             return "" if not source.is_dir() else error.message
+        except Exception as error:  # noqa: BLE001 - without its thread nothing would be copied any more, and nobody told
+            return f"{type(error).__name__}: {error}"
         return ""
 
 

@@ -67,6 +67,23 @@ def test_a_mirror_that_is_gone_is_said_once_and_caught_up_with(run: Run, tmp_pat
     assert [*words[1:], *copying.words()] == [f"the mirror {root} takes copies again: it has step-1"]
 
 
+def test_a_fault_of_our_own_is_said_and_tried_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, faults = mirror.copy, [KeyError("bytes")]
+
+    def broken(source: Path, target: Path) -> bool:
+        if faults:
+            raise faults.pop()
+        return copy(source, target)
+
+    monkeypatch.setattr(mirror, "copy", broken)
+    copying = Mirroring(Folder(tmp_path), run, keep=2, again_s=0.01)
+    copying.offer(save(run, 1), "")
+    eventually(lambda: there(tmp_path, run) == ["step-1"], "the copy")
+    copying.finish(30)
+    words = copying.words()
+    assert len(words) == 2 and "KeyError: 'bytes'; training goes on" in words[0]
+
+
 def test_the_end_waits_only_so_long_and_says_what_is_lacking(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
