@@ -404,7 +404,9 @@ class Loop:
 
     def _lost(self, step: int) -> None:
         """There was no room for the checkpoint of this step."""
-        if self.counters.best and self.counters.best.step == step:
+        best = self.counters.best
+        # Where it was saved before, with another learning rate, that one is still there.
+        if best and best.step == step and not (self.child.run.dir / best.path).is_dir():
             self.counters.best = self._best_before  # its weights are lost
 
     @property
