@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROUNDS = 4  # of one step of each kind, the same step for all of them
+ROUNDS = 2  # of one step of each kind, the same step for all of them
 VOCABULARY = 4000
 
 
