@@ -186,14 +186,24 @@ def test_disk_full_at_the_end_fails_with_the_weights_kept_and_resumes(bench: Ben
     assert events[-1]["reason"] == "completed" and (run.artifacts_dir / "adapter").is_dir()
 
 
-def limited(extra_mib: int) -> str:
-    """Python that lets the process grow by so many MiB from the moment the first step begins."""
+def limited(extra_mib: int, *, full: bool = False) -> str:
+    """Python that lets the process grow by so many MiB from the moment the first step begins.
+
+    `full`: what its heap has free by then is taken first, of which there is more on one day than on another.
+    """
     return f"""
-import resource
+import ctypes, resource
 from llamahome_tui.training.trainer.loop import Loop
 run = Loop.run
+malloc = ctypes.CDLL(None).malloc
+malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 def with_limit(self):
     size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    if {full}:
+        resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+        for block in (1 << 20, 1 << 17, 1 << 15):
+            while malloc(block):
+                pass
     resource.setrlimit(resource.RLIMIT_AS, (size + {extra_mib} * 2**20,) * 2)
     return run(self)
 Loop.run = with_limit
@@ -248,7 +258,7 @@ def test_f18_at_one_sample_it_keeps_a_checkpoint_and_says_what_would_fit(
         training={"max_steps": 2, "global_batch": 32, "batch_size": 32},
         recovery={"oom": policy},
     )
-    assert wide.train(run, before=limited(3)).wait() == 1
+    assert wide.train(run, before=limited(3, full=True)).wait() == 1
     events = list(read(run.events_path))
     error = of(events, "error")[0]
     assert error["code"] == "training.out_of_memory" and error["exception"] == "ResourceError" and error["step"] == 0
