@@ -100,6 +100,12 @@ def _flag(name: str, help: str) -> Argument:
 
 _RUN = _positional("id", "run id, a unique prefix of one, a live run's name, or latest", metavar="ID", completes="run")
 _SET = Argument("set", "override a key of the spec, as training.epochs=2", many=True, metavar="KEY=VALUE")
+_WHAT_TO_TRAIN = (
+    _positional("spec", "spec file, or - for stdin", required=False, metavar="SPEC|-", completes="file"),
+    _SET,
+    Argument("model", "Hub id, folder, run id or demo (instead of a spec)", metavar="ID", completes="model"),
+    Argument("data", "training files (instead of a spec)", many=True, metavar="FILE", completes="file", greedy=True),
+)
 _DETACH = _flag("detach", "start it and return at once")
 _FILES = _positional(
     "file", "data files, globs or demo; or one training spec (.toml)", metavar="FILE", many=True, completes="file"
@@ -204,14 +210,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "plan",
         "check a spec as a start would, and tell what would learn by kind of module",
         "training.plan:plan",
-        (
-            _positional("spec", "spec file, or - for stdin", required=False, metavar="SPEC|-", completes="file"),
-            _SET,
-            Argument("model", "Hub id, folder, run id or demo (instead of a spec)", metavar="ID", completes="model"),
-            Argument(
-                "data", "training files (instead of a spec)", many=True, metavar="FILE", completes="file", greedy=True
-            ),
-        ),
+        _WHAT_TO_TRAIN,
         example="llamahome --batch train plan spec.toml",
     ),
     Operation(
@@ -220,12 +219,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "start a run and follow it",
         "training.commands:start",
         (
-            _positional("spec", "spec file, or - for stdin", required=False, metavar="SPEC|-", completes="file"),
-            _SET,
-            Argument("model", "Hub id, folder, run id or demo (instead of a spec)", metavar="ID", completes="model"),
-            Argument(
-                "data", "training files (instead of a spec)", many=True, metavar="FILE", completes="file", greedy=True
-            ),
+            *_WHAT_TO_TRAIN,
             Argument("name", "name of the run"),
             _DETACH,
             _flag("foreground", "no session of its own: for containers, Slurm, systemd"),

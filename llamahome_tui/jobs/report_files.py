@@ -27,6 +27,11 @@ def leave(run: Run, report: Report) -> list[dict[str, Any]]:
     ]
 
 
+def why_not(error: Exception) -> str:
+    """What a person is told of a report that could not be made or written."""
+    return f"{error.strerror}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+
+
 def takes_long(run: Run) -> bool:
     """Whether the journal is so long that to read all of it for a report keeps somebody waiting."""
     return run.events_path.exists() and run.events_path.stat().st_size > _LONG

@@ -384,8 +384,7 @@ class Supervisor:
         try:
             written = report_files.leave(self.run, report_of(self.run, derived=derived))
         except Exception as error:  # noqa: BLE001 - how the run ended is written down all the same
-            why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-            say(f"the report of {self.run.id} can't be written: {why}")
+            say(f"the report of {self.run.id} can't be written: {report_files.why_not(error)}")
             return
         self._reported = derived is not None
         for one in written:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -195,7 +193,4 @@ def _pieces(*tensors: Any) -> Iterator[tuple[Any, ...]]:
 
 
 if __name__ == "__main__":
-    code = generate.main(EvaluateRequest.from_line, answer)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the thread on stdin would hold a normal exit up
+    generate.run(EvaluateRequest.from_line, answer)

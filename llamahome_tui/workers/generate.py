@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from llamahome_tui.errors import ConfigError, LlamaHomeError, ModelError, ResourceError
 from llamahome_tui.workers.encode import Encoder
@@ -266,8 +266,13 @@ def main(read: Callable[[str], Any] = GenerateRequest.from_line, work: Callable[
     return 0
 
 
-if __name__ == "__main__":
-    code = main()
+def run(read: Callable[[str], Any] = GenerateRequest.from_line, work: Callable[..., None] = answer) -> NoReturn:
+    """`main` as the whole of a process, which ends with it."""
+    code = main(read, work)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the thread on stdin would hold a normal exit up
+
+
+if __name__ == "__main__":
+    run()

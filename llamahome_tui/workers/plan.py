@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -101,7 +99,4 @@ def _trained(spec: Spec, request: PlanRequest) -> tuple[Any, str]:
 if __name__ == "__main__":
     from llamahome_tui.workers import generate
 
-    code = generate.main(PlanRequest.from_line, answer)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the thread on stdin would hold a normal exit up
+    generate.run(PlanRequest.from_line, answer)

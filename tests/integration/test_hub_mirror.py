@@ -14,8 +14,8 @@ pytest.importorskip("torch")
 from llamahome_tui.jobs import spawn
 from llamahome_tui.jobs.store import RunStore
 from tests.conftest import eventually
-from tests.integration.test_mirror import another_box, begin, refused
-from tests.integration.trainer_runs import Bench, adapter, eval_losses, losses, of, show
+from tests.integration.test_mirror import another_box, begin, goes_on, refused
+from tests.integration.trainer_runs import Bench, of, show
 from tests.loopback_hub import TOKEN, Hub, loopback_hub
 
 pytestmark = pytest.mark.torch
@@ -76,14 +76,7 @@ def test_another_box_goes_on_from_the_hub(bench: Bench, hub: Hub, tmp_path: Path
 
     box = of_hub(another_box(bench, tmp_path), hub)
     found = begin(box, PLACE, "mine")
-    events = box.finish(found)
-    assert events[-1]["reason"] == "completed", show(events)
-    start = of(events, "start")[0]
-    assert (start["from_step"], start["exact"], start["reason"]) == (newest, True, "")
-    assert f"goes on from step {newest} of {run.id}" in of(events, "warning")[0]["message"]
-    after = {step: loss for step, loss in losses(whole).items() if step > newest}
-    assert (losses(found), adapter(found)) == (after, adapter(whole))
-    assert eval_losses(found)[12] == eval_losses(whole)[12]
+    events = goes_on(box, found, run, newest, whole)
     assert 12 in steps(hub, found.id) and len(of(events, "warning")) == 1, show(events)
     written = b"".join(path.read_bytes() for path in found.dir.rglob("*") if path.is_file())
     assert TOKEN.encode() not in written + run.out_path.read_bytes()

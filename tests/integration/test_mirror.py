@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,19 @@ def begin(box: Bench, mirror: Path | str, name: str) -> Run:
     return commands.begin(context, spec, copy=commands.copy_of(context, spec))
 
 
+def goes_on(box: Bench, found: Run, run: Run, newest: int, whole: Run) -> list[dict[str, Any]]:
+    """Train it to its end: what follows the step that was copied is bit for bit what followed it in `whole`."""
+    events = box.finish(found)
+    assert events[-1]["reason"] == "completed", show(events)
+    start = of(events, "start")[0]
+    assert (start["from_step"], start["exact"], start["reason"]) == (newest, True, "")
+    assert f"goes on from step {newest} of {run.id}" in of(events, "warning")[0]["message"]
+    after = {step: loss for step, loss in losses(whole).items() if step > newest}
+    assert (losses(found), adapter(found)) == (after, adapter(whole))
+    assert eval_losses(found)[12] == eval_losses(whole)[12]
+    return events
+
+
 def test_another_box_goes_on_from_the_mirror(bench: Bench, tmp_path: Path) -> None:
     whole = bench.run("whole", lora={"dropout": 0.1})
     assert bench.finish(whole)[-1]["reason"] == "completed"
@@ -56,14 +70,7 @@ def test_another_box_goes_on_from_the_mirror(bench: Bench, tmp_path: Path) -> No
 
     box = another_box(bench, tmp_path)
     found = begin(box, root, "mine")
-    events = box.finish(found)
-    assert events[-1]["reason"] == "completed", show(events)
-    start = of(events, "start")[0]
-    assert (start["from_step"], start["exact"], start["reason"]) == (newest, True, "")
-    assert f"goes on from step {newest} of {run.id}" in of(events, "warning")[0]["message"]
-    after = {step: loss for step, loss in losses(whole).items() if step > newest}
-    assert (losses(found), adapter(found)) == (after, adapter(whole))
-    assert eval_losses(found)[12] == eval_losses(whole)[12]
+    events = goes_on(box, found, run, newest, whole)
     # The new run has a place of its own there, with the last ones and the best.
     mirrored = [step.step for step in recovery.checkpoints_in(root / found.id) if not recovery.verify(step.path)]
     assert mirrored == checkpoint_steps(found) and len(of(events, "warning")) == 1

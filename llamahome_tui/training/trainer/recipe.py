@@ -202,8 +202,7 @@ def leave_report(child: Child, ending: Ending) -> None:
         written = report_files.leave(child.run, report_of(child.run, ending))
     except Exception as error:  # noqa: BLE001 - what was trained is kept: no report keeps the run from its end
         traceback.print_exc()  # into out.log
-        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        child.emit("warning", message=f"the report can't be written: {why}")
+        child.emit("warning", message=f"the report can't be written: {report_files.why_not(error)}")
         return
     for one in written:
         child.emit("artifact", sync=True, **one)
