@@ -71,6 +71,7 @@ fix: setup
 
 docs: setup
 	$(BIN)/python scripts/parity.py
+	$(BIN)/python scripts/importing.py
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis snapshot_report.html

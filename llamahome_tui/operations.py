@@ -42,7 +42,7 @@ class Argument:
     @property
     def flag(self) -> str:
         """The option's spelling, `--older-than`."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.name.rstrip("_").replace("_", "-")  # from_ is --from, which Python keeps for itself
 
     def words(self) -> tuple[str, ...]:
         """Every value it may have, those that plug-ins bring too; empty where any text will do."""
@@ -192,18 +192,25 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "train",
         "init",
-        "print a commented spec to start from",
+        "print a commented spec to start from, or one made from another tool's configuration",
         "training.init:init",
         (
             Argument(
                 "method",
-                "training method",
+                "training method (default: sft, or what the file says)",
                 choices=("sft", "pretrain", "dpo", "orpo", "kto", "simpo"),
                 plugged="llamahome.methods",
-                default="sft",
             ),
+            Argument(
+                "from_",
+                "configuration or command line of Axolotl, LLaMA-Factory or TRL",
+                metavar="FILE",
+                completes="file",
+            ),
+            Argument("dialect", "whose it is, where that can't be told", choices=("axolotl", "llama-factory", "trl")),
+            Argument("to", "write it to this new file", metavar="FILE", completes="file"),
         ),
-        example="llamahome --batch train init > spec.toml",
+        example="llamahome --batch train init --from axolotl.yaml > spec.toml",
     ),
     Operation(
         "train",

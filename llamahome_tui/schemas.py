@@ -123,6 +123,8 @@ _PART: dict[str, Mapping[str, Any]] = {
     "text": TEXT, "ids": array(COUNT), "pieces": array(TEXT), "mask": array(word(0, 1)), "special": array(word(0, 1)),
     "trained_tokens": COUNT,
 }  # fmt: skip
+_FETCH = shape({"id": TEXT, "file": TEXT, "command": TEXT})
+_TOLD = shape({"key": TEXT, "value": TEXT, "reason": TEXT, "severity": word("harmless", "changes training")})
 _BAD_ROW = shape({"file": TEXT, "line": COUNT, "field": TEXT, "reason": TEXT})
 _TWINS: dict[str, Mapping[str, Any]] = {
     "exact": COUNT, "near": COUNT, "compared": COUNT,
@@ -147,6 +149,10 @@ RESULTS: dict[str, dict[str, Any]] = {
         "score_after": {"type": "number", "minimum": 0, "maximum": 1},
         "run": TEXT, "loss_first": NUMBER, "loss_last": NUMBER, "seconds": NUMBER,
     }),
+    "train init": shape({
+        "method": TEXT, "text": TEXT, "path": TEXT, "dialect": TEXT, "source": TEXT,
+        "left": array(_TOLD), "changed": array(_TOLD), "fetch": array(_FETCH),
+    }, "path dialect source left changed fetch"),
     "train plan": shape({
         "model": TEXT, "revision": or_null(TEXT), "method": TEXT, "parameters": COUNT, "trainable_parameters": COUNT,
         "by_kind": array(shape({"name": TEXT, "modules": COUNT, "parameters": COUNT, "trainable": COUNT})),

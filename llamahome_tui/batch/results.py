@@ -184,6 +184,21 @@ def _config_validate(data: Any) -> Iterator[str]:
     yield f"no mistake in {', '.join(clean(str(file)) for file in data['checked']) or 'the environment; no files yet'}"
 
 
+def _spec(data: Any) -> Iterator[str]:
+    """A spec, or where it was written and how much of its origin is told in it."""
+    if not isinstance(data, Mapping) or "path" not in data:
+        yield from _raw_text(data)
+        return
+    yield f"wrote {clean(str(data['path']))}"
+    for name, said in (
+        ("changed", "with another meaning"),
+        ("left", "left out"),
+        ("fetch", "to be fetched from the Hub"),
+    ):
+        if told := data.get(name):
+            yield f"{len(told)} {said}: see its comments"
+
+
 def _raw_text(data: Any) -> Iterator[str]:
     """Text that belongs on stdout as it is: a spec, a completion script, a schema."""
     if isinstance(data, str):
@@ -340,7 +355,7 @@ _FORMS: dict[str, Form] = {
     "demo": _demo,
     "models list": _models_list,
     "models show": _model_show,
-    "train init": _raw_text,
+    "train init": _spec,
     "train plan": _planned,
     "train start": _run_ended,
     "runs list": _runs_list,

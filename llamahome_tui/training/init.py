@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui import plugins
+from llamahome_tui.errors import UsageError
 from llamahome_tui.outcome import Outcome, Result
 from llamahome_tui.training.methods import Method, method_of
 from llamahome_tui.training.sinks.known import BUILT_IN
@@ -43,10 +46,48 @@ _HEAD = """\
 _COLUMN = 42
 
 
-def init(context: Context, method: str = "sft") -> Iterator[Outcome]:
-    """A commented spec for a method, as the result's `text`."""
-    text = spec_text(method)
-    yield Result({"method": method, "text": text})
+def init(
+    context: Context,
+    method: str | None = None,
+    from_: str | None = None,
+    dialect: str | None = None,
+    to: str | None = None,
+) -> Iterator[Outcome]:
+    """A commented spec as the result's `text`: for a method, or made from another tool's configuration.
+
+    With `to` it is also written to that file, which must be new, and `path` says where it is.
+    """
+    if from_ is not None:
+        from llamahome_tui.training.imports.commands import imported
+
+        for outcome in imported(context, from_, dialect=dialect, method=method):
+            yield _written(context, outcome, to) if isinstance(outcome, Result) else outcome
+        return
+    if dialect is not None:
+        raise UsageError(
+            "--dialect says whose the file of --from is, and there is none",
+            hint="as in: llamahome --batch train init --from axolotl.yaml --dialect axolotl",
+        )
+    kind = method or "sft"
+    yield _written(context, Result({"method": kind, "text": spec_text(kind)}), to)
+
+
+def _written(context: Context, result: Result, to: str | None) -> Result:
+    """The result, with its text in a new file where one is named. Raises UsageError where that can't be made."""
+    if to is None:
+        return result
+    path = context.cwd / Path(to).expanduser()
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(result.data["text"])
+    except OSError as error:
+        raise UsageError(
+            f"--to: {to} can't be made: {error.strerror}",
+            code="init.not_written",
+            hint="name a new file: llamahome --batch train init --to spec.toml",
+        ) from None
+    data = {**result.data, "path": str(path)}
+    return Result(data, changed=True, next=(f"llamahome --batch train plan {shlex.quote(to)}",))
 
 
 def spec_text(method: str = "sft") -> str:

@@ -57,7 +57,7 @@ def asks(operation: Operation, subject: Mapping[str, str]) -> list[Argument]:
     """What must be typed before this operation can run."""
     given = known(operation, subject)
     return [a for a in operation.arguments if a.required and a.name not in given] + [
-        a for a in operation.arguments if a.name in ("spec", "prompt") and a.name not in given
+        a for a in operation.arguments if a.name in ("spec", "prompt", "from_") and a.name not in given
     ]
 
 
@@ -173,8 +173,10 @@ def perform(home: LlamaHomeApp, operation: Operation, subject: Mapping[str, str]
     def check(text: str) -> None:
         read_words([*operation.name.split(), *_split(text)])
 
+    may_be_empty = not any(argument.required or argument.name == "spec" for argument in operation.arguments)
+
     def answered(text: str | None) -> None:
-        if text:
+        if text or (may_be_empty and text is not None):
             _consent(home, operation, dict(read_words([*operation.name.split(), *_split(text)]).arguments))
 
     start = " ".join(shlex.quote(value) for value in given.values())
@@ -184,6 +186,7 @@ def perform(home: LlamaHomeApp, operation: Operation, subject: Mapping[str, str]
             value=f"{start} " if start else "",
             notes=[operation.help, "", *usage(operation)],
             check=check,
+            optional=may_be_empty,
         ),
         answered,
     )
