@@ -685,7 +685,8 @@ def _rest(source: Source, book: Book) -> None:
         if name == "pad_token":
             book.leave("special_tokens.pad_token", value, "padding is never looked at", HARMLESS)
         elif value:
-            book.leave(f"special_tokens.{name}", value, "the tokenizer is taken as it is")
+            reason = "the tokenizer is taken as it is: where its own is another one, so are the texts"
+            book.leave(f"special_tokens.{name}", value, reason)
     inner = source.values.get("peft")
     for name, value in (inner if isinstance(inner, dict) else {}).items():
         if value:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llamahome_tui.training.imports.book import CHANGES, HARMLESS, Book, shown
-from llamahome_tui.training.imports.data_sets import DataSet, is_local, natural
+from llamahome_tui.training.imports.data_sets import DataSet, files_of, is_local, natural
 from llamahome_tui.training.imports.data_sets import write as write_sets
 from llamahome_tui.training.imports.rules import Source, names, switch
 
@@ -179,7 +179,7 @@ def _set(source: Source, book: Book, key: str, entry: Mapping[str, Any]) -> Data
     if path in ("json", "csv", "parquet", "text") and data_files:
         return DataSet(key, files=data_files, format=shape, columns=columns)
     if is_local(path, folders) or entry.get("ds_type"):
-        files = tuple(f"{path.rstrip('/')}/{one}" for one in data_files) if data_files else (path,)
+        files = files_of(path, data_files, folders)
         if split != "train" and not split.startswith("train["):
             book.leave(f"{key}.split", split, "a file has no splits")
         elif split != "train":

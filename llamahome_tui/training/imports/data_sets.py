@@ -65,6 +65,14 @@ def is_local(path: str, folders: Sequence[Path], *, data_set: bool = True) -> bo
     )
 
 
+def files_of(path: str, data_files: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
+    """What a local name means as entries of data.train: files of a folder, all of a folder, or a file."""
+    if data_files:
+        return tuple(f"{path.rstrip('/')}/{one}" for one in data_files)
+    folder = any((base / path).is_dir() for base in folders)
+    return (f"{path.rstrip('/')}/*" if folder else path,)
+
+
 def write(book: Book, sets: Sequence[DataSet], *, target: str = "data.train") -> None:
     """Put data sets into the spec, and name what one format and one set of columns can't say of several."""
     entries: list[str] = []
@@ -73,7 +81,8 @@ def write(book: Book, sets: Sequence[DataSet], *, target: str = "data.train") ->
         found = list(one.files) if one.files else [_file_of(book, one)] if one.id else []
         for file in found:
             if file in entries:
-                book.leave(one.key, file, "is named twice; it is read once: data.weights says how often rows count")
+                weights[entries.index(file)] += 1.0 if one.weight is None else one.weight
+                book.change(one.key, file, "is named twice: its rows count as often by data.weights", HARMLESS)
                 continue
             entries.append(file)
             weights.append(1.0 if one.weight is None else one.weight)
@@ -117,7 +126,9 @@ def _file_of(book: Book, one: DataSet) -> str:
     parts = [one.id.replace("/", "--"), one.subset, "" if one.split == "train" else one.split]
     name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in parts if part)).strip("-")[:150]
     file = f"{name or 'data'}.jsonl"
-    book.fetches.append(Fetch(clean(one.id, limit=200), file, _command(one, file)))
+    fetch = Fetch(clean(one.id, limit=200), file, _command(one, file))
+    if fetch not in book.fetches:
+        book.fetches.append(fetch)
     return file
 
 

@@ -136,7 +136,7 @@ def packing(source: Source, book: Book, key: str, *, longest: int | None) -> Non
 
 
 def precision(source: Source, book: Book) -> None:
-    """bf16, fp16, or neither."""
+    """bf16, fp16, or fp32 where bf16 is switched off and fp16 is not on."""
     bf16, fp16 = source.values.get("bf16"), source.values.get("fp16")
     if bf16 not in (None, "auto", "full") and source.get("bf16", switch):
         book.set("training.precision", "bf16", "bf16")
@@ -145,6 +145,8 @@ def precision(source: Source, book: Book) -> None:
         book.change("bf16", "full", "adapter and optimiser states stay fp32 here", HARMLESS)
     elif fp16 is not None and source.get("fp16", switch):
         book.set("training.precision", "fp16", "fp16")
+    elif bf16 not in (None, "auto"):
+        book.set("training.precision", "fp32", "bf16, which is off")
 
 
 def attention(source: Source, book: Book, key: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from llamahome_tui.training.imports import arguments, meaning
 from llamahome_tui.training.imports.book import HARMLESS, Book, shown
-from llamahome_tui.training.imports.data_sets import DataSet, is_local, natural
+from llamahome_tui.training.imports.data_sets import DataSet, files_of, is_local, natural
 from llamahome_tui.training.imports.data_sets import write as write_sets
 from llamahome_tui.training.imports.rules import (
     Left,
@@ -318,7 +318,7 @@ def _sets(source: Source, book: Book) -> list[DataSet]:
     split = source.get("dataset_train_split", text, "train")
     subset = source.get("dataset_config", text, "")
     if is_local(said, folders):
-        return [DataSet("dataset_name", files=(said,))]
+        return [DataSet("dataset_name", files=files_of(said, (), folders))]
     return [DataSet("dataset_name", said, subset, split)]
 
 
@@ -335,5 +335,5 @@ def _entry(book: Book, key: str, one: Mapping[str, Any], folders: tuple[Path, ..
     if path in ("json", "csv", "parquet", "text") and listed:
         return DataSet(key, files=listed)
     if is_local(path, folders):
-        return DataSet(key, files=tuple(f"{path.rstrip('/')}/{file}" for file in listed) or (path,))
+        return DataSet(key, files=files_of(path, listed, folders))
     return DataSet(key, path, str(one.get("name") or ""), str(one.get("split") or "train"), listed)

@@ -270,6 +270,15 @@ def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
         translate(tmp_path, "folder")
 
 
+def test_folders_and_data_sets_that_are_named_twice(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    entries = "[{path: ./rows, type: alpaca}, {path: a/b, type: alpaca}, {path: a/b, type: alpaca}]"
+    found = made(tmp_path, AXOLOTL + f"datasets: {entries}\nbf16: false\n")
+    spec = spec_of(found)
+    assert spec.data.train == ("/s/rows/*", "/s/a--b.jsonl") and spec.data.weights == (1.0, 2.0)
+    assert len(found.book.fetches) == 1 and spec.training.precision == "fp32"
+
+
 def test_keys_that_stand_twice_are_named(tmp_path: Path) -> None:
     found = made(tmp_path, AXOLOTL + DATA + "seed: 1\nseed: 2\n")
     reasons = [one.reason for one in found.book.left if one.key == "seed"]
