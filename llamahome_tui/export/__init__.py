@@ -1,0 +1,1 @@
+"""What leaves LlamaHome: an adapter, a merged model, and the proof that it is what was trained."""
