@@ -360,6 +360,22 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "runs",
+        "export",
+        "write what a run has trained as a folder that others load, proved to be the same",
+        "export.commands:export",
+        (
+            _RUN,
+            Argument("to", "the folder to make; by itself among the exports", metavar="DIR", completes="folder"),
+            _flag("merge", "a whole model: the base with the adapter in it"),
+            Argument("checkpoint", "best, last, or a step"),
+            Argument("tolerance", "largest relative difference of the held-out loss", kind="float", metavar="X"),
+            _DETACH,
+        ),
+        changes=True,
+        example="llamahome --batch runs export latest --merge",
+    ),
+    Operation(
+        "runs",
         "remove",
         "delete a run that has ended, by plan",
         "jobs.commands.removing:remove",

@@ -57,7 +57,7 @@ TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
         },
         "exact reason versions devices spec_hash from_step replay_of",
     ),
-    "phase": ({"phase": word("fetch", "data", "model", "train", "eval", "save")}, ""),
+    "phase": ({"phase": word("fetch", "data", "model", "train", "eval", "save"), "base": OBJECT}, "base"),
     "progress": ({"step": COUNT, "steps": COUNT, "epoch": NUMBER, "tokens": COUNT, "eta_s": or_null(NUMBER)},
                  "steps epoch tokens eta_s"),
     "metrics": ({"step": COUNT}, "step"),
@@ -67,7 +67,7 @@ TRAINER_EVENTS: dict[str, tuple[dict[str, Mapping[str, Any]], str]] = {
     "warning": ({}, ""),
     "degrade": ({"what": TEXT, "why": TEXT}, ""),
     "artifact": ({"kind": TEXT, "path": TEXT, "bytes": COUNT, "sha256": TEXT}, "bytes sha256"),
-    "error": ({"code": TEXT, "exception": TEXT, "message": TEXT, "hint": TEXT}, "exception hint"),
+    "error": ({"code": TEXT, "exception": TEXT, "message": TEXT, "hint": TEXT, "exit": COUNT}, "exception hint exit"),
     "end": ({"reason": word("completed", "stopped", "paused", "failed"), "totals": OBJECT, "best": BEST},
             "totals best"),
 }  # fmt: skip
@@ -160,6 +160,10 @@ RESULTS: dict[str, dict[str, Any]] = {
     }),
     "train start": _STARTED,
     "runs resume": _STARTED,
+    "runs export": shape({
+        "id": TEXT, "status": TEXT, "dir": TEXT, "path": TEXT, "form": TEXT, "step": or_null(COUNT), "bytes": COUNT,
+        "files": array(TEXT), "proof": or_null(OBJECT), "serve": or_null(TEXT),
+    }, "id status dir path form step bytes files proof serve"),
     "runs replay": shape({
         "id": TEXT, "status": TEXT, "dir": TEXT, "replay_of": TEXT, "differs": array(TEXT),
         "replays": array(

@@ -310,6 +310,22 @@ def _planned(data: Any) -> Iterator[str]:
     ))  # fmt: skip
 
 
+def _exported(data: Any) -> Iterator[str]:
+    proof = data.get("proof")
+    if not proof:
+        yield from _run_ended(data)
+        return
+    yield clean(str(data["path"]), limit=1000)
+    kind = "held-out rows" if proof["kind"] == "held_out" else "rows of drawn tokens"
+    yield from fields((
+        ("form", data["form"] + ("" if data["step"] is None else f", step {data['step']}")),
+        ("size", human_bytes(data["bytes"])),
+        ("loss as trained", f"{proof['trained']:.6f} on {proof['rows']} {kind}, {proof['tokens']} tokens"),
+        ("loss of this export", f"{proof['exported']:.6f}"),
+        ("difference", f"{proof['difference']:.2e} (allowed {proof['tolerance']:g})"),
+    ))  # fmt: skip
+
+
 def _evaluated(data: Any) -> Iterator[str]:
     yield clean(f"{data['rows']} rows" + (f", {data['left_out']} too long" if data["left_out"] else ""))
     if data["comparison"]:
@@ -366,6 +382,7 @@ _FORMS: dict[str, Form] = {
     "runs resume": _run_ended,
     "runs replay": _run_ended,
     "runs exec": _run_ended,
+    "runs export": _exported,
     "runs logs": _nothing,
     "runs events": _nothing,
     "runs report": _nothing,

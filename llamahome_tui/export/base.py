@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from llamahome_tui.errors import IntegrityError
 from llamahome_tui.models.folder import weight_files
 
 _WHOLE: Final = 64 << 20  # bytes of a file that is hashed from end to end
@@ -23,7 +24,11 @@ def fingerprint(folder: Path) -> dict[str, str]:
     content, of files over 64 MiB that of their header and of 64 MiB spread over them: training or quantising again
     changes tensors everywhere, so the pieces notice it; a full hash would read the whole model at every start.
     """
-    files = [*weight_files(folder), folder / "config.json"]
+    return prints([*weight_files(folder), folder / "config.json"])
+
+
+def prints(files: Iterable[Path]) -> dict[str, str]:
+    """The same of these files."""
     return {file.name: _told(file) for file in files}
 
 
@@ -33,6 +38,16 @@ def changed(recorded: Mapping[str, Any], now: Mapping[str, str]) -> str:
         if recorded.get(name) != now.get(name):
             return str(name)
     return ""
+
+
+def has_changed(file: Path) -> IntegrityError:
+    """The error (exit 8) of a base that is not the run's any more."""
+    return IntegrityError(
+        f"{file} is not what the run was trained on: it has changed since",
+        code="export.base_changed",
+        hint="put the old file back, or fetch that revision again; what is here: llamahome --batch models list",
+        data={"file": str(file)},
+    )
 
 
 def _told(file: Path) -> str:

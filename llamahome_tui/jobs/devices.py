@@ -11,6 +11,7 @@ from typing import Any, Final
 from llamahome_tui.errors import ResourceError
 
 CPU: Final = "cpu"
+DISK: Final = "disk"  # what exports take: one at a time, beside whatever trains
 _PATIENCE_S: Final = 3.0  # a driver that does not answer for so long is asked no further
 _UUID_BYTES: Final = 96
 _DRIVER_LISTING: Final = Path("/proc/driver/nvidia/gpus")
@@ -34,6 +35,8 @@ def claim(
     ResourceError when this machine, or CUDA_VISIBLE_DEVICES, does not have them; with `shared` a number of processes
     shares the CPU where there is no GPU.
     """
+    if devices == DISK:
+        return Claim((DISK,), 1)
     found = gpus_present() if present is None else present
     seen = visible(environ.get("CUDA_VISIBLE_DEVICES"), found)
     if isinstance(devices, str) and devices.strip().isdigit():
@@ -83,8 +86,8 @@ def share_the_cpu(job: Mapping[str, Any], changes: Mapping[str, Any] | None = No
 
 def environ_for(granted: Sequence[str], present_gpus: bool) -> dict[str, str]:
     """What a child's environment gets so that it sees the granted devices and no others."""
-    if list(granted) == [CPU]:
-        # On a machine with GPUs a job that asked for the CPU must not see them; without GPUs nothing needs saying.
+    if list(granted) in ([CPU], [DISK]):
+        # On a machine with GPUs a job that asked for none must not see them; without GPUs nothing needs saying.
         return {"CUDA_VISIBLE_DEVICES": ""} if present_gpus else {}
     return {"CUDA_VISIBLE_DEVICES": ",".join(granted), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 

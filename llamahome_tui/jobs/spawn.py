@@ -21,6 +21,7 @@ from llamahome_tui.jobs.store import Run, RunStore
 
 SINK_CREDENTIALS: Final = {"wandb": ("WANDB_API_KEY",)}
 HUB_CREDENTIALS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # for a supervisor, never for a trainer
+_CHILDREN: Final = {"exec": "llamahome_tui.jobs.exec_child", "export": "llamahome_tui.workers.export"}
 _UP_IN: Final = 20.0  # seconds a new supervisor may take before it has its lock
 # For another interpreter: our package is found last, so that everything else there stays its own.
 _BOOT: Final = "import runpy,sys; sys.path.append({!r}); runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
@@ -44,7 +45,7 @@ class Order:
 
 def child_command(job: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]:
     """The command line of a job's own process. It names the run's folder and nothing else: argv can be read by all."""
-    module = "llamahome_tui.jobs.exec_child" if job.get("kind") == "exec" else "llamahome_tui.training.trainer"
+    module = _CHILDREN.get(str(job.get("kind")), "llamahome_tui.training.trainer")
     python = _launch(job).get("python") or ""
     if not python or job.get("kind") == "exec" or Path(str(python)) == Path(sys.executable):
         return (sys.executable, "-m", module, str(run_dir))

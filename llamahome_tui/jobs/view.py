@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from llamahome_tui.config.secrets import redact
 from llamahome_tui.errors import LlamaHomeError
+from llamahome_tui.jobs import exports as exported
 from llamahome_tui.jobs import history
 from llamahome_tui.jobs.identity import boot_id
 from llamahome_tui.jobs.reader import tail
@@ -252,7 +253,7 @@ def _artifacts(run: Run, rare: history.Whole | None) -> tuple[dict[str, Any], ..
             "exists": Path(run.dir, str(path)).exists(),
         }
         for path, record in found.items()
-    )
+    ) + tuple(dict(one) for one in exported.kept(run))
 
 
 def _recoveries(rare: history.Whole | None) -> tuple[dict[str, Any], ...]:

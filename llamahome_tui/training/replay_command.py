@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llamahome_tui.errors import UsageError
 from llamahome_tui.jobs import replay, spawn
+from llamahome_tui.jobs.commands.changing import WITHOUT_SPEC
 from llamahome_tui.jobs.commands.following import ending, environ_of_jobs, stay_with
 from llamahome_tui.jobs.status import derive
 from llamahome_tui.jobs.store import Run, RunStore
@@ -39,9 +40,9 @@ def replay_run(context: Context, id: str, name: str | None = None, detach: bool 
     job = run.effective_job()
     if job.get("kind") != "train":
         raise UsageError(
-            f"{run.id} is a wrapped command: there are no steps to do again",
+            f"{run.id} is {WITHOUT_SPEC.get(str(job.get('kind')), 'no training')}: there are no steps to do again",
             code="replay.no_training",
-            hint="run it again: llamahome --batch runs exec --name NAME -- COMMAND",
+            hint="give its own line again, see: llamahome --batch runs --help",
         )
     spec = Spec.from_dict(_with_first_rate(run, job))
     spec = replace(spec, name=_name(name, spec.name or run.name))

@@ -25,6 +25,7 @@ _ANSWER_S: Final = 10.0  # how long `runs control` waits for an answer before it
 _SLACK_S: Final = 30.0  # beyond the grace, until a stop counts as stuck
 _TAGS: Final = 32
 _WORDS: Final = ("save", "eval", "sample", "pause", "continue", "stop")
+WITHOUT_SPEC: Final = {"exec": "a wrapped command", "export": "an export"}  # kinds of jobs that train nothing
 _MEANS: Final = {
     "save": "there is nothing to save",
     "eval": "there is nothing to evaluate",
@@ -61,7 +62,7 @@ def resume(context: Context, id: str, set: Sequence[str] = (), detach: bool = Fa
             data=ending(run, derived),
         )
     changes = changes_of(context, run, set)
-    if derived.status is Status.COMPLETED and not (changes and run.job.get("kind") != "exec"):
+    if derived.status is Status.COMPLETED and not (changes and run.job.get("kind") == "train"):
         raise UsageError(
             f"{run.id} is completed: there is nothing left to do",
             code="run.completed",
@@ -101,9 +102,9 @@ def changes_of(context: Context, run: Run, words: Sequence[str]) -> dict[str, An
     """
     if not words:
         return {}
-    if run.job.get("kind") == "exec":
+    if run.job.get("kind") in WITHOUT_SPEC:
         raise UsageError(
-            f"{run.id} is a wrapped command: it has no spec to change",
+            f"{run.id} is {WITHOUT_SPEC[run.job['kind']]}: it has no spec to change",
             hint=f"resume it as it is: llamahome --batch runs resume {run.id}",
         )
     from llamahome_tui.jobs.recovery import newest_complete_checkpoint
@@ -153,9 +154,9 @@ def ask(context: Context, id: str, request: str) -> Iterator[Outcome]:
         return
     if derived.status.ended:
         raise _not_live(run, derived, f"{op} is for a live run", _instead(run, derived))
-    if run.job.get("kind") == "exec":
+    if run.job.get("kind") in WITHOUT_SPEC:
         raise UsageError(
-            f"{run.id} is a wrapped command: it takes no {op}",
+            f"{run.id} is {WITHOUT_SPEC[run.job['kind']]}: it takes no {op}",
             code="control.refused",
             hint=f"stop it: llamahome --batch runs stop {run.id}",
         )
@@ -348,6 +349,8 @@ def _more(run: Run) -> str:
     """What to do with a run that is completed; where its steps were given, epochs mean nothing."""
     if run.job.get("kind") == "exec":
         return f"run it again: llamahome --batch runs exec --name {run.name} -- COMMAND"
+    if run.job.get("kind") == "export":
+        return f"see where it is: llamahome --batch runs show {run.id}"
     spec = run.effective_job().get("spec")
     training = spec.get("training") if isinstance(spec, dict) else None
     given = training if isinstance(training, dict) else {}

@@ -84,7 +84,7 @@ def make_plan(store: RunStore, run: Run) -> Plan:
     live = [other.id for other in users if other.live]
     if live:
         raise BusyError(
-            f"{live[0]} trains on the adapter of {run.id}",
+            f"{live[0]} needs the weights of {run.id}",
             code="run.in_use",
             hint=f"wait for it: llamahome --batch runs wait {live[0]}",
             data={"used_by": live},
@@ -147,9 +147,11 @@ def _must_be_inside(store: RunStore, run: Run) -> None:
 
 def _starts_from(other: Run, run: Run) -> bool:
     try:
-        spec = other.job.get("spec")
+        spec, export = other.job.get("spec"), other.job.get("export")
     except LlamaHomeError:
         return False
+    if isinstance(export, dict):  # it needs the run until it has ended
+        return export.get("run") == run.id and other.live
     model = spec.get("model") if isinstance(spec, dict) else None
     if not isinstance(model, dict):
         return False

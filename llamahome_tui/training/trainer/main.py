@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from llamahome_tui.errors import BusyError, LlamaHomeError
@@ -30,8 +31,13 @@ def main(run_dir: Path) -> int:
     except BusyError as error:
         os.write(2, f"{error.message}\n".encode())
         return error.exit
+    return within_walls(child, _train)
+
+
+def within_walls(child: Child, work: Callable[[Child], int]) -> int:
+    """Do a job's work; whatever it raises is journalled, and the job has failed."""
     try:
-        return _train(child)
+        return work(child)
     except LlamaHomeError as error:
         return _failed(child, error)
     except Exception as error:  # noqa: BLE001 - the wall of this process: every end is journalled
@@ -70,4 +76,5 @@ def _failed(child: Child, error: LlamaHomeError, exception: str = "") -> int:
         hint=error.hint,
         step=error.data.get("step"),
         retry=error.exit not in FINAL,
+        exit=error.exit,
     )

@@ -19,6 +19,7 @@ from llamahome_tui.data.prepare import Prepared, prepare
 from llamahome_tui.data.template import ChatTemplate, RenderError, template_files
 from llamahome_tui.data.tokens import tokenizer_file
 from llamahome_tui.errors import DataError, ResourceError, SpecError
+from llamahome_tui.export.base import fingerprint as base_files
 from llamahome_tui.jobs import replay, report_files
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.jobs.journal import tail
@@ -133,6 +134,7 @@ def work(
         "phase",
         phase="model",
         data={"files": files, "decided_by": decided_by, "rows": len(data.train), "eval_rows": len(data.eval)},
+        base=base_files(located.path),
     )
     ranks = others.join()
     ranks.tell(resumed, created_at(child))

@@ -134,9 +134,9 @@ class MergedTensors:
         if not getattr(base.config.get_text_config(), "tie_word_embeddings", False):
             return {}
         names = {id(module): f"{name}.weight" for name, module in base.named_modules() if hasattr(module, "weight")}
-        plain = lambda name: name.replace(".base_layer", "").replace(".original_module", "")  # noqa: E731
         head, embeddings = (
-            plain(names.get(id(_inner(one)), "")) for one in (base.get_output_embeddings(), base.get_input_embeddings())
+            _plain_name(names.get(id(_inner(one)), ""))
+            for one in (base.get_output_embeddings(), base.get_input_embeddings())
         )
         embeddings = next(iter(_in_files(base, embeddings, (1, 1), None)), embeddings)
         if head in self._stored or not {head, embeddings} & self._changes.keys():
@@ -251,6 +251,10 @@ class _Apart:
             self._parts = dict(revert_weight_conversion(self._base, {self._name: whole}))
         part = self._parts.pop(name)
         return tensor + part if add else part
+
+
+def _plain_name(name: str) -> str:
+    return name.replace(".base_layer", "").replace(".original_module", "")
 
 
 def _stay(*_: Any, **__: Any) -> None:

@@ -48,7 +48,8 @@ def index(parts: Sequence[tuple[str, Sequence[str]]], total: int) -> tuple[str, 
 
 
 def _size(tensors: Tensors, name: str) -> int:
-    return math.prod(tensors.shape(name)) * TYPES[tensors.dtype(name)].itemsize
+    width: int = TYPES[tensors.dtype(name)].itemsize
+    return math.prod(tensors.shape(name)) * width
 
 
 def _blocks(tensors: Tensors, names: Sequence[str], each: Callable[[int], None]) -> Iterator[Any]:
