@@ -162,7 +162,11 @@ RESULTS: dict[str, dict[str, Any]] = {
     "runs resume": _STARTED,
     "runs export": shape({
         "id": TEXT, "status": TEXT, "dir": TEXT, "path": TEXT, "form": TEXT, "step": or_null(COUNT), "bytes": COUNT,
-        "files": array(TEXT), "proof": or_null(OBJECT), "serve": or_null(TEXT),
+        "files": array(TEXT), "serve": or_null(TEXT),
+        "proof": or_null(shape({
+            "kind": word("held_out", "random"), "rows": COUNT, "tokens": COUNT, "trained": NUMBER, "exported": NUMBER,
+            "difference": NUMBER, "tolerance": NUMBER,
+        })),
     }, "id status dir path form step bytes files proof serve"),
     "runs replay": shape({
         "id": TEXT, "status": TEXT, "dir": TEXT, "replay_of": TEXT, "differs": array(TEXT),

@@ -318,8 +318,8 @@ def _exported(data: Any) -> Iterator[str]:
     yield clean(str(data["path"]), limit=1000)
     kind = "held-out rows" if proof["kind"] == "held_out" else "rows of drawn tokens"
     yield from fields((
-        ("form", data["form"] + ("" if data["step"] is None else f", step {data['step']}")),
-        ("size", human_bytes(data["bytes"])),
+        ("form", f"{data.get('form')}" + ("" if data.get("step") is None else f", step {data['step']}")),
+        ("size", human_bytes(data.get("bytes") or 0)),
         ("loss as trained", f"{proof['trained']:.6f} on {proof['rows']} {kind}, {proof['tokens']} tokens"),
         ("loss of this export", f"{proof['exported']:.6f}"),
         ("difference", f"{proof['difference']:.2e} (allowed {proof['tolerance']:g})"),

@@ -43,7 +43,7 @@ def refused_by_servers(adapter: Mapping[str, Any]) -> list[str]:
 def card(order: Order, spec: Mapping[str, Any], data: Mapping[str, str], proof: Mapping[str, Any], serve: str) -> str:
     """The text of README.md. `data` are the run's files with their sha256, `proof` as `Proof.to_dict` gives it."""
     front: dict[str, Any] = {
-        "base_model": order.base_name if not Path(order.base_name).is_absolute() else Path(order.base_name).name,
+        "base_model": _base(order),
         "library_name": "peft" if order.form == ADAPTER else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["llamahome", *(["lora"] if order.form == ADAPTER else []), *_words(spec.get("tags"))],
@@ -63,8 +63,8 @@ def _body(
     yield ""
     yield "| | |"
     yield "| --- | --- |"
-    yield f"| base | {_cell(order.base_name)} |"
-    yield f"| revision | {_cell(order.revision)} |"
+    yield f"| base | {_cell(_base(order))} |"
+    yield f"| revision | {_cell(order.revision) or 'a folder, see its hashes in llamahome.json'} |"
     yield f"| checkpoint | {'the finished run' if order.step is None else f'step {order.step}'} |"
     if order.quantization != "none":
         yield f"| base quantised while training | {order.quantization}; merged into the dequantised base |"
@@ -96,6 +96,11 @@ def _body(
     yield "```json"
     yield from (_text(line) for line in redact(json.dumps(spec, indent=1, ensure_ascii=False)).splitlines())
     yield "```"
+
+
+def _base(order: Order) -> str:
+    """The Hub id, or the last part of a folder's path: where it lies is nobody's business."""
+    return Path(order.base_name).name if Path(order.base_name).is_absolute() else order.base_name
 
 
 def _words(value: Any) -> list[str]:

@@ -42,7 +42,8 @@ def replay_run(context: Context, id: str, name: str | None = None, detach: bool 
         raise UsageError(
             f"{run.id} is {WITHOUT_SPEC.get(str(job.get('kind')), 'no training')}: there are no steps to do again",
             code="replay.no_training",
-            hint="give its own line again, see: llamahome --batch runs --help",
+            hint="give its line again: llamahome --batch "
+            + ("runs export RUN" if job.get("kind") == "export" else "runs exec --name NAME -- COMMAND"),
         )
     spec = Spec.from_dict(_with_first_rate(run, job))
     spec = replace(spec, name=_name(name, spec.name or run.name))

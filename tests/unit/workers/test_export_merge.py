@@ -19,6 +19,8 @@ from llamahome_tui.workers.export import quantised_base, shards
 from llamahome_tui.workers.export.merge import MergedTensors, PlainTensors
 from tests import tinymodel
 
+pytestmark = pytest.mark.torch
+
 LINEAR = ["q_proj", "v_proj", "gate_proj", "down_proj"]
 
 
