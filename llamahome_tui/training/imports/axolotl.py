@@ -51,6 +51,17 @@ _SPEED: Final = harmless("makes steps faster or smaller there; LlamaHome takes w
 _HUB: Final = harmless("nothing is sent to the Hub by a run; checkpoint.mirror can copy checkpoints there")
 _LIGER: Final = Of("`training.kernels`")
 
+_ANSWER: Final = harmless("belongs to answering, not to training")
+_OPTIMISER: Final = harmless("belongs to an optimiser that is left out")
+_PARTS: Final = Left("all layers learn, or an adapter")
+_TEACHER: Final = Left("the loss is the cross-entropy, and there is no teacher")
+
+
+def _named(prefix: str, words: str) -> tuple[str, ...]:
+    """Keys that begin alike."""
+    return tuple(prefix + word for word in words.split())
+
+
 KEYS: Final[Table] = {
     # the model
     "base_model": _MODEL,
@@ -464,6 +475,26 @@ KEYS: Final[Table] = {
     "test_value": harmless("belongs to its tests"),
     "axolotl_config_path": _PLACE,
     "is_preprocess": harmless("rows are prepared before each run"),
+    "type_of_model": harmless("the architecture is told by the model's own configuration"),
+    "preprocess_iterable": harmless("rows are prepared before the run"),
+    "generation_top_k": harmless("samples are greedy"),
+    "generation_top_p": harmless("samples are greedy"),
+    "liger_swiglu": _LIGER,
+    **dict.fromkeys(
+        _named("comet_", "api_key experiment_config experiment_key mode online project_name workspace"), _ELSEWHERE
+    ),
+    **dict.fromkeys(_named("gradio_", "max_new_tokens server_name server_port share temperature title"), _ANSWER),
+    **dict.fromkeys(_named("swanlab_", "api_key api_host web_host lark_secret"), _ELSEWHERE),
+    **dict.fromkeys(_named("lm_eval_", "batch_size model post_train tasks"), _ANSWER),
+    **dict.fromkeys(_named("dion_", "lr momentum rank_fraction rank_multiple_of"), _OPTIMISER),
+    **dict.fromkeys(_named("qgalore_", "rank scale update_proj_gap cos_threshold gamma_proj queue_size"), _OPTIMISER),
+    **dict.fromkeys(_named("qgalore_proj_", "bits group_size quant type"), _OPTIMISER),
+    **dict.fromkeys(_named("grokfast_", "alpha lamb"), _OPTIMISER),
+    **dict.fromkeys(_named("spectrum_", "model_name top_fraction"), _PARTS),
+    **dict.fromkeys(_named("kd_", "trainer alpha beta ce_alpha normalize_topk temperature temperature_min"), _TEACHER),
+    **dict.fromkeys(_named("kd_online_", "server server_base_url timeout topk"), _TEACHER),
+    **dict.fromkeys(("image_size", "image_resize_algorithm"), harmless("belongs to images")),
+    "role_boundaries": Left("answers are found in the rendered chat by its template"),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from llamahome_tui.training.imports.book import CHANGES, HARMLESS, Book, shown
 from llamahome_tui.training.imports.data_sets import DataSet, files_of, is_local, natural
 from llamahome_tui.training.imports.data_sets import write as write_sets
-from llamahome_tui.training.imports.rules import Source, names, switch
+from llamahome_tui.training.imports.rules import Source, names, switch, text
 
 # (what the type is called before its first dot or colon) -> (format, why it is another text; "" where it is not)
 _INSTRUCTION: Final = (
@@ -41,7 +41,7 @@ LABELS: Final[dict[str, dict[str, str]]] = {
     "ultra": {},
     "argilla_chat": {},
 }
-_KEYS: Final = frozenset(
+ENTRY: Final = frozenset(
     [
         "path",
         "split",
@@ -116,7 +116,7 @@ def write(source: Source, book: Book) -> None:
         for one in tested[1:]:
             book.leave("test_datasets", one.id or one.files, "data.eval names one file", HARMLESS)
     _learned(source, book, pretrains)
-    strategy = source.values.get("excess_length_strategy")
+    strategy = source.get("excess_length_strategy", text)
     words = {"drop": "drop", "truncate": "truncate", "raise": "error"}
     if pretrains:
         book.set("data.long", "split", key)
@@ -157,7 +157,7 @@ def _sets(source: Source, book: Book, key: str, entries: Any) -> list[DataSet]:
 
 def _set(source: Source, book: Book, key: str, entry: Mapping[str, Any]) -> DataSet:
     for name, value in entry.items():
-        if name not in _KEYS:
+        if name not in ENTRY:
             book.leave(f"{key}.{name}", value, "is not carried over")
     shape, columns = _shape(source, book, key, entry)
     for name, reason, severity in (
@@ -173,8 +173,10 @@ def _set(source: Source, book: Book, key: str, entry: Mapping[str, Any]) -> Data
             book.leave(f"{key}.{name}", entry[name], reason, severity)
     _roles(book, key, entry)
     path, split = str(entry["path"]), str(entry.get("split", "train"))
-    data_files = entry.get("data_files", ())
-    data_files = (data_files,) if isinstance(data_files, str) else tuple(str(one) for one in data_files or ())
+    data_files = names_of(entry.get("data_files"))
+    if data_files is None and entry.get("data_files"):
+        book.leave(f"{key}.data_files", entry["data_files"], "name the files one by one")
+    data_files = data_files or ()
     folders = (source.given.folder, source.given.cwd)
     if path in ("json", "csv", "parquet", "text") and data_files:
         return DataSet(key, files=data_files, format=shape, columns=columns)

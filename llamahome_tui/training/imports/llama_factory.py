@@ -258,6 +258,11 @@ KEYS: Final[Table] = {
     ),
     **dict.fromkeys(
         (
+            "sglang_maxlen",
+            "sglang_mem_fraction",
+            "sglang_tp_size",
+            "sglang_config",
+            "sglang_lora_backend",
             "vllm_maxlen",
             "vllm_gpu_util",
             "vllm_enforce_eager",

@@ -143,7 +143,9 @@ def _shape(
         role, content = tags.get("role_tag", default[0]), tags.get("content_tag", default[1])
         said = {"messages": columns.get("messages", "conversations")} | natural({"role": role, "content": content})
         strange = [
-            str(word) for tag, word in tags.items() if tag not in ("role_tag", "content_tag") and word not in _ROLES
+            str(word)
+            for tag, word in tags.items()
+            if tag not in ("role_tag", "content_tag") and str(word) not in _ROLES
         ]
         if strange:
             book.leave(f"{key} tags", strange, "are no roles that LlamaHome knows: rename them in the rows")

@@ -16,6 +16,7 @@ from llamahome_tui.context import Context
 from llamahome_tui.errors import ConfigError, LlamaHomeError, NotFoundError, UsageError
 from llamahome_tui.outcome import Result
 from llamahome_tui.training.imports import axolotl, llama_factory, trl
+from llamahome_tui.training.imports.axolotl_data import ENTRY as _ENTRY
 from llamahome_tui.training.imports.book import Book
 from llamahome_tui.training.imports.reading import Given
 from llamahome_tui.training.imports.rules import Source
@@ -313,7 +314,8 @@ def test_what_a_terminal_would_obey_is_taken_out(tmp_path: Path) -> None:
 
 _VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 1 << 40), st.floats(allow_nan=True), st.text(max_size=12),
-    st.sampled_from(["auto", "dpo", "no", "1e-4", "all", "steps", "epoch", "flash_attention_2", "sigmoid"]),
+    st.sampled_from(["auto", "dpo", "kto", "alpaca", "chat_template", "no", "1e-4", "all", "steps", "epoch"]),
+    st.sampled_from(["flash_attention_2", "sigmoid", "simpo", "adamw_torch", "constant", "0.5", "true"]),
     st.lists(st.text(max_size=5), max_size=3), st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
 )  # fmt: skip
 
@@ -329,6 +331,9 @@ def test_whatever_a_key_says_the_reader_takes_the_spec_or_the_file_is_refused(da
     values |= {
         key: value for key, value in least.items() if key in tool.KEYS and (tool is not trl or key != "datasets")
     }
+    if tool is not llama_factory and data.draw(st.booleans(), label="entry"):
+        inside = data.draw(st.dictionaries(st.sampled_from(sorted(_ENTRY)), _VALUES, max_size=5), label="inside")
+        values["datasets"] = [inside | {"path": "a"}, {"path": "b", "type": data.draw(_VALUES, label="type")}]
     given_ = Given("x.yaml", Path("/nowhere"), values, cwd=Path("/nowhere"))
     source, book = Source(given_), Book(tool.NAME)
     try:
