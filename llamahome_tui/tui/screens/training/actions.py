@@ -62,13 +62,16 @@ def what_stopping_does(live: Sequence[RunView]) -> list[str]:
     """One line for each kind of run among these."""
     one = len(live) == 1
     waiting = [view for view in live if view.status == "queued"]
-    commands = [view for view in live if view.status != "queued" and view.kind != "train"]
+    commands = [view for view in live if view.status != "queued" and view.kind == "exec"]
+    exports = [view for view in live if view.status != "queued" and view.kind == "export"]
     lines = []
     if any(_saves(view) for view in live):
         who = "It writes" if one else "A run that trains writes"
         lines.append(f"{who} a checkpoint and ends. Press r later to go on exactly from there.")
     if commands:
         lines.append(("Its command" if one else "A command") + " gets SIGTERM; what it saves is its own affair.")
+    if exports:
+        lines.append(("It keeps" if one else "An export keeps") + " the files it has finished. Press r later to go on.")
     if waiting:
         lines.append(("It leaves" if one else "A waiting run leaves") + " the queue before it has begun.")
     return lines

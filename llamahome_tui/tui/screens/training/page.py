@@ -248,6 +248,17 @@ class RunPage(BaseScreen):
 
         evaluate_ask.ask(self.home, self.run.id, run=True)
 
+    def action_export(self) -> None:
+        """Export what the run has trained."""
+        from llamahome_tui.jobs.store import Run
+        from llamahome_tui.tui.screens.training import export_ask
+
+        def opened(id: str) -> None:
+            self.app.push_screen(RunPage(Run(id, self.run.dir.parent / id)))
+
+        if self.view is not None:
+            export_ask.ask(self.home, self.view, opened)
+
     def action_report(self) -> None:
         """Everything about the run as one text."""
         from llamahome_tui.tui.screens.training.report_page import ReportPage
@@ -259,8 +270,11 @@ class RunPage(BaseScreen):
         actions.copy_id(self.home, self.run.id)
 
 
+_KINDS = {"exec": "command", "export": "export"}
+
+
 def _about(view: RunView) -> list[str]:
-    parts = [about(view), view.method or ("command" if view.kind == "exec" else "")]
+    parts = [about(view), view.method or _KINDS.get(view.kind, "")]
     parts.append(f"replay of {view.replay_of}" if view.replay_of else "")
     return [part for part in (*parts, *view.tags) if part]
 

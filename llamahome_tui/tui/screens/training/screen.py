@@ -208,6 +208,13 @@ class TrainingScreen(BaseScreen):
         else:
             data_ask.ask_file(self.home)
 
+    def action_export(self) -> None:
+        """Export what the selected run has trained."""
+        from llamahome_tui.tui.screens.training import export_ask
+
+        if self.table.selected in self.views:
+            export_ask.ask(self.home, self.views[self.table.selected], self._page)
+
     def action_copy(self) -> None:
         """Copy the selected run's id."""
         from llamahome_tui.tui.screens.training import actions
