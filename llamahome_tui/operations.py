@@ -215,10 +215,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "train",
         "plan",
-        "check a spec as a start would, and tell what would learn by kind of module",
+        "check a spec as a start would, and tell what would learn, and what it takes of memory, time and disk",
         "training.plan:plan",
-        _WHAT_TO_TRAIN,
-        example="llamahome --batch train plan spec.toml",
+        (
+            *_WHAT_TO_TRAIN,
+            Argument("gpu", 'plan for this GPU instead of what is here, as "A100 80GB"', metavar="NAME"),
+            Argument("memory", "plan for a GPU with so much memory, as 24GiB", kind="size"),
+            Argument("fit", "write this alternative into the spec; 1 is the best", kind="int", metavar="N"),
+        ),
+        changes=True,
+        example='llamahome --batch train plan spec.toml --gpu "A100 80GB"',
     ),
     Operation(
         "train",

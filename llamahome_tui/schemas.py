@@ -156,7 +156,21 @@ RESULTS: dict[str, dict[str, Any]] = {
     "train plan": shape({
         "model": TEXT, "revision": or_null(TEXT), "method": TEXT, "parameters": COUNT, "trainable_parameters": COUNT,
         "by_kind": array(shape({"name": TEXT, "modules": COUNT, "parameters": COUNT, "trainable": COUNT})),
-        "settled": OBJECT, "checkpoint_bytes": COUNT, "disk_bytes": COUNT,
+        "settled": OBJECT, "checkpoint_bytes": COUNT, "disk_bytes": COUNT, "fits": BOOL, "predicted_bytes": COUNT,
+        "forecast_bytes": COUNT, "free_bytes": COUNT, "traced": BOOL, "reason": TEXT, "devices": COUNT,
+        "parts": shape({
+            "weights": COUNT, "adapter": COUNT, "gradients": COUNT, "optimizer": COUNT, "activations": COUNT,
+            "logits": COUNT, "workspace": COUNT,
+        }),
+        "device": shape({"kind": word("cuda", "cpu"), "name": TEXT, "memory_bytes": COUNT}),
+        "micro_batch": shape({"sequences": COUNT, "length": COUNT}), "gradient_checkpointing": {}, "rows": COUNT,
+        "tokens_per_epoch": COUNT, "rows_source": TEXT, "seconds_per_epoch": or_null(NUMBER),
+        "time_source": or_null(TEXT),
+        "disk": shape({"checkpoints": COUNT, "prepared": COUNT, "result": COUNT, "free": or_null(COUNT)}),
+        "warnings": array(TEXT), "written": or_null(OBJECT),
+        "alternatives": array(shape({
+            "set": OBJECT, "predicted_bytes": COUNT, "seconds_per_epoch": or_null(NUMBER), "note": TEXT,
+        })),
     }),
     "train start": _STARTED,
     "runs resume": _STARTED,

@@ -305,9 +305,44 @@ def _planned(data: Any) -> Iterator[str]:
         ("method", data["method"]),
         ("learn", f"{learn:,} of {total:,} ({learn / max(1, total):.2%})"),
         *data["settled"].items(),
-        ("a checkpoint", human_bytes(data["checkpoint_bytes"])),
-        ("checkpoints kept", human_bytes(data["disk_bytes"])),
+        ("rows", f"{data['rows']:,}, {data['tokens_per_epoch']:,} tokens ({data['rows_source']})"),
+        ("micro-batch", f"{data['micro_batch']['sequences']} x {data['micro_batch']['length']} tokens"),
+        ("an epoch", f"{human_duration(data['seconds_per_epoch'])} ({data['time_source']})"
+         if data["time_source"] else "n/a (no earlier run, and no peak known of this device)"),
+        ("disk", _disk(data["disk_bytes"], data["disk"])),
     ))  # fmt: skip
+    yield ""
+    parts = [(name, human_bytes(size)) for name, size in data["parts"].items() if size]
+    yield from table(("MEMORY", "SIZE"), parts, right="SIZE")
+    verdict = "fits" if data["fits"] else "does NOT fit"
+    yield clean(
+        f"{human_bytes(data['predicted_bytes'])} {verdict} in {human_bytes(data['free_bytes'])} on "
+        f"{data['device']['name']} ({data['reason']})"
+    )
+    if data["written"]:
+        yield clean(f"written into the spec: {_set(data['written'])}")
+    elif data["alternatives"]:
+        yield ""
+        yield "what fits, the best first (--fit N writes it into the spec):"
+        for number, one in enumerate(data["alternatives"], 1):
+            time = f", an epoch in {human_duration(one['seconds_per_epoch'])}" if one["seconds_per_epoch"] else ""
+            yield clean(f"  {number}  {human_bytes(one['predicted_bytes'])}{time}: {_set(one['set'])}")
+            yield clean(f"     {one['note']}")
+    elif not data["fits"]:
+        yield "no change of batch, checkpointing, optimiser, quantisation or length makes it fit"
+
+
+def _set(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={_toml(value)}" for key, value in values.items())
+
+
+def _disk(total: int, disk: Mapping[str, Any]) -> str:
+    parts = ", ".join(f"{name} {human_bytes(disk[name])}" for name in ("checkpoints", "prepared", "result"))
+    return f"{human_bytes(total)} ({parts}); {human_bytes(disk['free'])} free"
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _exported(data: Any) -> Iterator[str]:

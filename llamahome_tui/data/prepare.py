@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from llamahome_tui.data.writer import Writer
     from llamahome_tui.training.spec import Spec
 
-__all__ = ["Prepared", "Validation", "expand", "preflight", "prepare", "validate"]
+__all__ = ["Prepared", "Validation", "expand", "preflight", "prepare", "prepared", "validate"]
 
 VERSION = 2  # of what is made of the same inputs: counts in the cache's key
 BATCH = 256  # rows that go to a child together,
@@ -111,6 +111,13 @@ def prepare(
         warnings=tuple(dict.fromkeys([*store.facts["warnings"], *work.warnings])),
         kind=store.kind,
     )
+
+
+def prepared(spec: Spec, model_dir: Path, cache: Path) -> Store | None:
+    """What `prepare` keeps of the same inputs since an earlier time, or None; the files are hashed, nothing is made."""
+    from llamahome_tui.data import examples
+
+    return examples.load(cache / _Work(spec, model_dir, None, None).key())
 
 
 @dataclass(frozen=True, slots=True)

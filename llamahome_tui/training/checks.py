@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,7 +30,17 @@ _ON_DEVICE: Final = frozenset({"training.precision", "training.attention", "trai
 _ROOM: Final = 16 << 20  # bytes for journals, logs and prepared rows of any run
 
 
-def check(context: Context, spec: Spec) -> Spec:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A spec that can start, its model, the rows to train on where none is dropped, and the devices it may have."""
+
+    spec: Spec
+    located: Located
+    rows: int
+    candidates: tuple[str, ...]
+
+
+def check(context: Context, spec: Spec) -> Checked:
     """The spec with its model pinned (run ids for names and `latest`, commits for branches), proved to be startable.
 
     Raises ConfigError `launch.no_torch`, NotFoundError, ModelError, IntegrityError, DataError or ResourceError; what
@@ -56,7 +66,7 @@ def check(context: Context, spec: Spec) -> Spec:
         weights.refuse_small_data(spec, rows)
     has_room(context, spec, located)
     has_mirror(context, spec)
-    return pinned(spec, located)
+    return Checked(pinned(spec, located), located, rows, claim.candidates)
 
 
 def check_changes(context: Context, spec: Spec, changed: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from llamahome_tui.jobs.store import Run, RunStore
 from llamahome_tui.jobs.submit import submit
 from llamahome_tui.outcome import Accepted, Level, Note, Outcome, Result
 from llamahome_tui.training import checks
+from llamahome_tui.training.before_start import as_job, look_ahead, said
 from llamahome_tui.training.mirror import Copy, copies
 from llamahome_tui.training.spec import SCHEMA, STDIN, Spec, make_spec, read_spec, read_spec_file
 
@@ -70,6 +71,7 @@ def start(
         yield from _join(context, RunStore(context.places).resolve(error.data["id"]), detach=detach)
         return
     yield Accepted(run.id)
+    yield from said(run.job.get("forecast"))
     if copy is not None:
         yield Note(f"goes on from step {copy.step} of {copy.run}, if its copy in the mirror is whole")
     if foreground:
@@ -112,10 +114,12 @@ def begin(
 
     With a `copy` it goes on from what its mirror holds; `also` goes into its job as it is.
 
-    Raises what `checks.check` and `submit` raise; no run is left then.
+    Raises what `checks.check`, `look_ahead` and `submit` raise; no run is left then.
     """
     asked = {"id": spec.model.id, "revision": spec.model.revision}
-    spec = checks.check(context, spec)
+    checked = checks.check(context, spec)
+    spec = checked.spec
+    foresight = look_ahead(context, checked)
     notify = context.settings.notify
     job = {
         "name": spec.name,
@@ -131,6 +135,8 @@ def begin(
     }
     if copy is not None:
         job["mirror"] = spec.checkpoint.mirror
+    if foresight is not None:
+        job["forecast"] = as_job(foresight)
     return submit(context, job | dict(also or {}), may_wait=may_wait)
 
 

@@ -215,8 +215,34 @@ def test_a_plan_tells_what_would_learn_and_makes_nothing(run_cli: Cli, home: Pat
     assert problems(RESULTS["train plan"], planned) == []
     assert planned["trainable_parameters"] == 4 * 4 * (160 + 160)  # layers, rank, and the sides of a q_proj
     assert [kind["name"] for kind in planned["by_kind"] if kind["trainable"]] == ["q_proj"]
-    assert "q_proj" in run_cli(*words).out
+    assert planned["fits"] and planned["predicted_bytes"] == sum(planned["parts"].values()) < planned["free_bytes"]
+    assert planned["alternatives"] == [] and planned["time_source"] is None
+    assert planned["tokens_per_epoch"] > planned["rows"] > 2000 and planned["rows_source"] == "all rows"
     refused(run_cli(*words, "--set", "lora.targets=q_projj", "--json"), 3, "model.unknown_target", "lora.targets")
+    nothing_is_left(home)
+
+
+def test_a_config_alone_is_planned_for_another_gpu_and_fitted(run_cli: Cli, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(
+        json.dumps({
+            "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256,
+        })
+    )  # fmt: skip
+    spec = tmp_path / "big.toml"
+    spec.write_text('# mine\n[model]\nid = "./model" # eight billion\n[data]\ntrain = ["demo"]\n[lora]\nr = 32\n')
+    words = ("train", "plan", str(spec))
+    planned = run_cli(*words, "--memory", "16GiB", "--fit", "1", "--json").data
+    assert problems(RESULTS["train plan"], planned) == []
+    assert (planned["parameters"], planned["trainable_parameters"]) == (8_030_261_248, 83_886_080)
+    assert not planned["fits"] and planned["written"] == planned["alternatives"][0]["set"]
+    assert "--max-lora-rank 32" in planned["warnings"][0]
+    assert spec.read_text().startswith('# mine\n[model]\nid = "./model" # eight billion\nquantization = "nf4"\n')
+    said = run_cli(*words, "--gpu", "A100 80GB")
+    assert "fits in 80.0 GiB on A100 80GB" in said.out and "of its data sheet" in said.out
+    refused(run_cli(*words, "--gpu", "A1000 80GB", "--json"), 4, "gpu.not_found", "A100 80GB")
+    refused(run_cli("train", "plan", "-", "--fit", "1", "--json"), 2, "usage", "--fit")
     nothing_is_left(home)
 
 

@@ -264,7 +264,16 @@ def announce(child: Child, spec: Spec, resumed: Checkpoint | None, surroundings:
         instructions=surroundings["instructions"],
         **({"replay_of": origin.run} if origin is not None else {}),
         spec_hash=spec.digest(),
+        **_forecast(child, spec),
     )
+
+
+def _forecast(child: Child, spec: Spec) -> dict[str, int]:
+    """What was forecast for the run when it was made; none of it where a resume has changed the spec since."""
+    kept = child.job.get("forecast")
+    if not isinstance(kept, dict) or child.job.get("spec_hash") != spec.digest():
+        return {}
+    return {name: kept[name] for name in ("predicted_bytes", "forecast_bytes")}
 
 
 class Leaving(Exception):
