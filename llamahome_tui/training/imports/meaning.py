@@ -204,6 +204,7 @@ def modules(source: Source, book: Book, key: str) -> None:
 def _in_pattern(pattern: str) -> tuple[str, ...]:
     """The names of modules that a pattern ends in, as far as they can be read off it."""
     found: list[str] = []
+    pattern = pattern[:2000]
     for group, end in _ENDS.findall(pattern):
         words = group.split("|")
         found += [word + end for word in words if (end or word.endswith("_proj")) and not word.isdigit()]

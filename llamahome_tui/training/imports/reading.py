@@ -13,6 +13,7 @@ from llamahome_tui.text import clean
 from llamahome_tui.training.imports import shell, yaml_text
 
 MOST_BYTES: Final = 1 << 20
+MOST_KEYS: Final = 1_000
 _DEEPEST: Final = 30
 # A byte order mark, or every other byte zero: text of two or four bytes a character.
 _WIDE: Final = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
@@ -40,6 +41,13 @@ def read(path: Path, source: str) -> Given:
     text = _text(path, source)
     if not text.strip():
         raise refused(source, "is empty")
+    given = _parsed(text, path, source)
+    if len(given.values) > MOST_KEYS:
+        raise refused(source, f"has more than {MOST_KEYS:,} keys, so this is the wrong file")
+    return given
+
+
+def _parsed(text: str, path: Path, source: str) -> Given:
     if text.lstrip().startswith("{"):
         return _json(text, path, source)
     command = shell.find(text, source)
@@ -124,11 +132,25 @@ def _json(text: str, path: Path, source: str) -> Given:
         raise refused(source, f"is nested deeper than {_DEEPEST}") from None
     if _depth(values) > _DEEPEST:
         raise refused(source, f"is nested deeper than {_DEEPEST}")
+    if _size(values) > yaml_text.MOST_VALUES:
+        raise refused(source, f"has more than {yaml_text.MOST_VALUES:,} values, so this is the wrong file")
     return Given(source, path.parent, values, {}, tuple(twice))
 
 
 def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is no number")
+
+
+def _size(root: Any) -> int:
+    count, waiting = 0, [root]
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return count
 
 
 def _depth(root: Any) -> int:

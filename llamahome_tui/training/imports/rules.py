@@ -15,6 +15,7 @@ from llamahome_tui.errors import ConfigError
 from llamahome_tui.training.imports.book import CHANGES, HARMLESS, Book, Severity, shown
 from llamahome_tui.training.imports.reading import Given
 
+_MOST_NEAR: Final = 50  # keys that a known one is looked for: it takes milliseconds each
 NOTHING: Final = (None, False, "", 0, "no", "none", "None", "null")  # a switch that is off leaves nothing to say
 
 
@@ -153,10 +154,12 @@ class Source:
 
 def follow(table: Table, source: Source, book: Book) -> None:
     """Carry or name every key of the file by its line in the table; keys that functions read are passed over."""
+    unknown = 0
     for key, value in source.values.items():
         rule = table.get(key)
         if rule is None:
-            near = nearest_key(key, table)
+            unknown += 1
+            near = nearest_key(key, table) if unknown <= _MOST_NEAR and len(key) <= 60 else ""
             book.leave(key, value, f"is no key of {book.tool} that is known here" + (f"; near: {near}" if near else ""))
         elif isinstance(rule, To):
             _carry(rule, key, source, book)

@@ -17,13 +17,13 @@ from llamahome_tui.text import clean
 
 MOST_LINES: Final = 5_000
 _ASSIGNMENT: Final = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)=(\S.*|)$")
-_VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^}]*))?\}|([A-Za-z_]\w*))")
+_VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w{0,99})(?::?-([^}]{0,199}))?\}|([A-Za-z_]\w{0,99}))")
 _LAUNCHERS: Final = {
     "num_processes": ("--num_processes", "--num-processes", "--nproc_per_node", "--nproc-per-node"),
     "num_machines": ("--num_machines", "--num-machines", "--nnodes"),
 }
 _WHAT: Final = re.compile(
-    r"(?<![\w./-])(?:trl\s+\w+|llamafactory-cli\s+train|axolotl\s+train|[\w./-]*\w+\.py)(?=\s|\\|$)", re.MULTILINE
+    r"(?<![\w./-])(?:trl\s+\w+|llamafactory-cli\s+train|axolotl\s+train|[\w./-]++(?<=\.py))(?=\s|\\|$)", re.MULTILINE
 )
 _TRAINERS: Final = (
     "sft", "dpo", "kto", "orpo", "cpo", "reward", "grpo", "rloo", "gkd", "ppo", "online_dpo", "xpo", "nash_md", "prm",
@@ -111,6 +111,7 @@ def _filled(word: str, variables: Mapping[str, str]) -> str:
 
 
 def _command(words: Sequence[str], line: int) -> Command | None:
+    factory = any("llamafactory" in one.lower() or one in ("--stage", "--finetuning_type") for one in words)
     for at, word in enumerate(words):
         after = words[at + 1] if at + 1 < len(words) else ""
         name = PurePosixPath(word).name
@@ -123,7 +124,6 @@ def _command(words: Sequence[str], line: int) -> Command | None:
         stem = name.removesuffix(".py")
         if name.endswith(".py") and stem in _TRAINERS and not word.startswith("-"):
             return _made("trl", stem, words[:at], words[at + 1 :], line)
-        factory = any("llamafactory" in one.lower() or one in ("--stage", "--finetuning_type") for one in words)
         if stem in ("train", "train_bash") and name != stem and (factory or after.endswith((".yaml", ".yml", ".json"))):
             return _made("llama-factory", "train", words[:at], words[at + 1 :], line)
     return None

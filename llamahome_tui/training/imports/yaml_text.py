@@ -13,8 +13,8 @@ from typing import Any, Final
 from llamahome_tui.errors import ConfigError
 from llamahome_tui.text import clean
 
-MOST_EVENTS: Final = 20_000
-MOST_VALUES: Final = 20_000  # with every alias unfolded
+MOST_EVENTS: Final = 10_000
+MOST_VALUES: Final = 5_000  # with every alias unfolded
 DEEPEST: Final = 30
 _CORE: Final = "tag:yaml.org,2002:"
 _PLAIN: Final = frozenset(_CORE + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge"))

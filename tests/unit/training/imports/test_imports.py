@@ -247,7 +247,9 @@ MERGES = "a: &a {k: v}\n" + "".join(
         ("base_model: x\n".encode("utf-16"), "is UTF-16"),
         (b"base_model: x\nname: caf\xe9\n", "config.yaml:2: is not UTF-8"),
         ("base_model: x\nb: \0\n", "config.yaml:2: holds NUL"),
-        ("\n".join(f"k{n}: [" + "1, " * 50 + "]" for n in range(500)), "more than 20,000 values"),
+        ("\n".join(f"k{n}: [" + "1, " * 50 + "]" for n in range(500)), "more than 10,000 values"),
+        ("\n".join(f"k{n}: 1" for n in range(1100)), "more than 1,000 keys"),
+        ('{"a": [' + "1, " * 6000 + "1]}", "more than 5,000 values"),
         ("{" + '"a":{' * 40 + "}" * 41, "nested deeper"),
         ('{"a": NaN}', "no number"),
         ("learning_rate: 1\n", "can't be told whose"),
@@ -262,6 +264,21 @@ MERGES = "a: &a {k: v}\n" + "".join(
 )  # fmt: skip
 def test_what_is_no_plain_configuration_is_refused_with_its_place(tmp_path: Path, text: str | bytes, said: str) -> None:
     assert said in refused(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "x" * 400_000,
+        "#" + "y" * 400_000 + "\nb: 1",
+        "a: " + "trl " * 60_000,
+        "trl sft --a " + "${a-" * 60_000,
+    ],
+    ids=["word", "comment", "commands", "variables"],
+)
+def test_a_file_full_of_nothing_takes_no_longer_than_reading_it(tmp_path: Path, text: str) -> None:
+    """Each would take minutes where a pattern or a loop went over the rest of the text at every word."""
+    refused(tmp_path, text)
 
 
 def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
