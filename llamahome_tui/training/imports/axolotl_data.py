@@ -39,7 +39,7 @@ LABELS: Final[dict[str, dict[str, str]]] = {
     "intel": {"prompt": "question"},
     "prompt_pairs": {},
     "ultra": {},
-    "argilla_chat": {},
+    "argilla_chat": {"messages": "completion"},
 }
 ENTRY: Final = frozenset(
     [
@@ -247,7 +247,12 @@ def _pair(book: Book, key: str, entry: Mapping[str, Any], said: Any) -> dict[str
     if tail in PAIRS or word in PAIRS or head == "chat_template":
         if head not in ("chat_template", "default"):
             book.change(f"{key}.type", word, f"the model's own chat template is taken, not that of {head}")
-        columns = PAIRS.get(tail, {})
+        columns = PAIRS.get(tail, {}) if head != "chat_template" else {}
+        if head != "chat_template" and tail in ("", "default"):
+            reason = (
+                "the first of prompt, input, question, instruction is the prompt there; here data.columns names one"
+            )
+            book.change(f"{key}.type", word, reason)
         return natural(
             {**columns, **{o: entry.get(f"field_{o}") for o in ("chosen", "rejected") if entry.get(f"field_{o}")}}
         )

@@ -16,7 +16,7 @@ from llamahome_tui.text import clean
 from llamahome_tui.training.shape import SCHEMA
 
 _SHOWN: Final = 120  # characters of a value that is only told
-_WORDS_OF_A_TOKENIZER: Final = ("bos_token", "eos_token", "pad_token", "unk_token")
+_WORDS_OF_A_TOKENIZER: Final = ("bos_token", "eos_token", "pad_token", "unk_token", "tokens", "special_tokens")
 
 
 class Severity(str, Enum):
@@ -106,7 +106,9 @@ class Book:
 def _without_secrets(key: str, value: Any) -> str:
     """The value as it is told; a spec is kept and shown, so that a token of the file must not get into it."""
     last = key.rpartition(".")[2]
-    if isinstance(value, str) and is_secret_name(last) and last not in _WORDS_OF_A_TOKENIZER:
+    if last in _WORDS_OF_A_TOKENIZER:
+        return shown(value)
+    if isinstance(value, str) and is_secret_name(last):
         return REDACTED
     return redact(shown(value))
 

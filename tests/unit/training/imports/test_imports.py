@@ -189,6 +189,26 @@ def test_pairs_of_axolotl_and_the_adapter_they_need(tmp_path: Path) -> None:
     assert spec_of(full).lora.enabled and any("adapter" in key for key in left(full))
 
 
+@pytest.mark.parametrize(
+    ("method", "type", "columns"),
+    [
+        ("orpo", "chat_template.argilla", {}),
+        ("dpo", "llama3.icr", {"prompt": "input"}),
+        ("dpo", "chatml.ultra", {}),
+        ("kto", "llama3.argilla", {"prompt": "instruction"}),
+        ("kto", "chatml.argilla_chat", {"messages": "completion"}),
+        (
+            "kto",
+            "{field_prompt: q, field_completion: a, field_label: ok}",
+            {"prompt": "q", "completion": "a", "label": "ok"},
+        ),
+    ],
+)
+def test_columns_of_axolotls_types_for_answers(tmp_path: Path, method: str, type: str, columns: dict[str, str]) -> None:
+    found = spec_of(made(tmp_path, AXOLOTL + f"rl: {method}\ndatasets: [{{path: a.jsonl, type: {type}}}]\n"))
+    assert dict(found.data.columns) == columns and found.method.kind == method
+
+
 def test_a_pattern_of_modules_becomes_their_names(tmp_path: Path) -> None:
     text = AXOLOTL + DATA + "lora_target_modules: 'model.layers.[\\d]+.(mlp|self_attn).(up|down|q|v)_proj'\n"
     assert spec_of(made(tmp_path, text)).lora.targets == ("up_proj", "down_proj", "q_proj", "v_proj")
