@@ -352,6 +352,20 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "runs",
+        "compare",
+        "runs side by side: spec, results, curves, and whether their held-out rows were the same",
+        "jobs.commands.comparing:compare_runs",
+        (
+            _positional("id", "run ids, two or more", metavar="ID", many=True, completes="run", required=False),
+            Argument("metric", "what the best one is best in; eval_loss where it was measured", default=""),
+            Argument("axis", "what curves run along", choices=("step", "tokens", "time"), default="step"),
+            Argument("tag", "instead of ids: all runs with this tag"),
+            Argument("status", "instead of ids: all runs in this state"),
+        ),
+        example="llamahome --batch runs compare 20260921-141320-a latest --axis tokens",
+    ),
+    Operation(
+        "runs",
         "exec",
         "run any command with a run's queue, logs, survival and notification",
         "jobs.commands.wrapping:exec_command",

@@ -225,6 +225,17 @@ RESULTS: dict[str, dict[str, Any]] = {
         "unjudged": COUNT, "failures": array(OBJECT), "max_tokens": COUNT, "seed": {"type": "integer"},
         "seconds": NUMBER,
     }),
+    "runs compare": shape({
+        "metric": TEXT, "higher_is_better": BOOL, "axis": word("step", "tokens", "time"), "comparable": BOOL,
+        "best": or_null(shape({"run": TEXT, "value": NUMBER, "step": COUNT})), "why_not": array(TEXT),
+        "same_eval_rows": or_null(BOOL), "same_objective": BOOL, "runs": array(OBJECT),
+        "differences": array(shape({"key": TEXT, "values": OBJECT})),
+        "curves": array(shape({"run": TEXT, "metric": TEXT, "measured": COUNT, "points": array(array(NUMBER))})),
+        "aligned": array(shape({
+            "metric": TEXT, "axis": word("step", "tokens", "time"), "x": array(NUMBER), "values": OBJECT,
+        })),
+        "answers": array(OBJECT),
+    }),
     "cache usage": OBJECT,
     "logs list": array(shape({"name": TEXT, "size_bytes": COUNT, "modified": TIME, "kind": TEXT, "path": TEXT})),
     "system show": shape({

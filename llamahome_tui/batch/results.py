@@ -401,6 +401,7 @@ _ON_PAPER = {
     "data inspect": "batch.looking:inspect_lines",
     "data stats": "batch.looking:stats_lines",
     "data validate": "batch.looking:validate_lines",
+    "runs compare": "batch.comparing:compared_lines",
 }
 _FORMS: dict[str, Form] = {
     "demo": _demo,

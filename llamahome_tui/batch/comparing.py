@@ -1,0 +1,132 @@
+"""The result of `runs compare` for people: tables, a line of bars for each curve, and what may not be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llamahome_tui.batch.paper import Paper
+from llamahome_tui.batch.tables import table
+from llamahome_tui.text import clean
+from llamahome_tui.units import human_bytes, human_count, human_duration
+
+_SAMPLES = 5
+_BARS = "▁▂▃▄▅▆▇█"
+_PLAIN = "_.-=+*#@"
+
+
+def compared_lines(data: Any, paper: Paper) -> Iterator[str]:
+    """Results, differences, curves, values at the same x, answers to the same rows."""
+    runs = data["runs"]
+    letters = {one["id"]: _letter(at) for at, one in enumerate(runs)}
+    yield from _results(data, letters)
+    for one in runs:
+        if one["fault"] or one["remote"]:
+            yield clean(f"{letters[one['id']]}: {one['fault'] or 'of another machine, ' + str(one['host'])}")
+    yield ""
+    best = data["best"]
+    if not data["comparable"]:
+        yield clean(f"{data['metric']} is not comparable:")
+        yield from (clean(f"  {reason}") for reason in data["why_not"])
+    elif best is not None:
+        way = "highest" if data["higher_is_better"] else "lowest"
+        yield clean(
+            f"best: {letters[best['run']]}, {data['metric']} {best['value']:.5g} at step {best['step']} ({way})"
+        )
+    if data["same_eval_rows"]:
+        yield "held-out rows: the same in all"
+    if data["differences"]:
+        yield ""
+        rows = [
+            (one["key"], *(_value(one["values"].get(run)) for run in letters)) for one in data["differences"]
+        ]  # fmt: skip
+        yield from table(("DIFFERENT", *letters.values()), rows)
+    yield from _curves(data, letters, paper)
+    for one in data["aligned"]:
+        yield ""
+        heads = (f"{one['metric']} BY {one['axis']}".upper(), *(letters[run] for run in one["values"]))
+        columns = list(one["values"].values())
+        rows = [(_x(x, one["axis"]), *(_number(values[at]) for values in columns)) for at, x in enumerate(one["x"])]
+        yield from table(heads, rows, right=" ".join(heads[1:]))
+    for one in data["answers"]:
+        yield from _answered(one, letters)
+
+
+def _results(data: Mapping[str, Any], letters: Mapping[str, str]) -> Iterator[str]:
+    best = (data["best"] or {}).get("run")
+    metric = str(data["metric"])
+    heads = ("", "RUN", "STATUS", "STEP", "FINAL", "BEST", "LOSS", "TOKENS", "TOK/S", "MEMORY", "TIME")
+    rows: list[Sequence[object]] = []
+    for one in data["runs"]:
+        top = one["best"]
+        rows.append((
+            letters[one["id"]] + (" *" if one["id"] == best else ""), one["id"], one["status"],
+            "" if one["step"] is None else one["step"], _number(one["final"]),
+            "" if top is None else f"{top['value']:.5g} @{top['step']}", _number(one["loss"]),
+            _counted(one["tokens"]), _counted(one["tokens_per_s"]),
+            "" if one["memory_bytes"] is None else human_bytes(one["memory_bytes"]), human_duration(one["seconds"]),
+        ))  # fmt: skip
+    yield clean(f"by {metric}")
+    yield from table(heads, rows, right="STEP FINAL BEST LOSS TOKENS TOK/S MEMORY TIME")
+
+
+def _curves(data: Mapping[str, Any], letters: Mapping[str, str], paper: Paper) -> Iterator[str]:
+    """Every curve in a line; those of one metric share both axes."""
+    width = max(16, min(60, paper.columns - 20))
+    by_metric: dict[str, list[Any]] = {}
+    for one in data["curves"]:
+        by_metric.setdefault(one["metric"], []).append(one)
+    for metric, curves in by_metric.items():
+        points = [point for one in curves for point in one["points"]]
+        left, right = min(p[0] for p in points), max(p[0] for p in points)
+        low, high = min(p[1] for p in points), max(p[1] for p in points)
+        yield ""
+        axis = data["axis"]
+        yield clean(f"{metric}, {low:.4g} to {high:.4g}, by {axis} {_x(left, axis)} to {_x(right, axis)}")
+        bars = _BARS if paper.symbols else _PLAIN
+        for one in curves:
+            cells: list[list[float]] = [[] for _ in range(width)]
+            for x, y in one["points"]:
+                cells[round((x - left) / (right - left) * (width - 1)) if right > left else 0].append(y)
+            drawn = "".join(_bar(sum(c) / len(c), low, high, bars) if c else " " for c in cells)
+            yield f"  {letters[one['run']]}  {drawn}".rstrip()
+
+
+def _bar(value: float, low: float, high: float, bars: str) -> str:
+    return bars[round((value - low) / (high - low) * (len(bars) - 1))] if high > low else bars[0]
+
+
+def _answered(one: Mapping[str, Any], letters: Mapping[str, str]) -> Iterator[str]:
+    mine, other = letters[one["run"]], letters[one["other"]]
+    between = "" if one["low"] is None else f", 95% {one['low']:+.1%} to {one['high']:+.1%}"
+    yield ""
+    yield (
+        f"{one['rows']} held-out rows answered by both: {other} beats {mine} on {one['wins']}, loses {one['losses']}, "
+        f"ties {one['ties']}; right {one['difference']:+.1%}{between} (sign test p {one['p']:.3g})"
+    )
+    for row in one["samples"][:_SAMPLES]:
+        yield clean(f"  {row['prompt']} -> {row['expected']}", limit=200)
+        for name, text, right in ((mine, row["text"], row["right"]), (other, row["other_text"], row["other_right"])):
+            yield clean(f"    {name} {'right' if right else 'wrong'}: {text}", limit=200)
+
+
+def _letter(at: int) -> str:
+    return chr(ord("A") + at) if at < 26 else f"R{at + 1}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else clean(str(value), limit=40)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.5g}"
+
+
+def _counted(value: float | None) -> str:
+    return "" if value is None else human_count(round(value))
+
+
+def _x(x: float, axis: str) -> str:
+    return human_duration(x) if axis == "time" else f"{x:,.0f}"
