@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from llamahome_tui.errors import BusyError, LlamaHomeError
 from llamahome_tui.jobs.child import Child
 from llamahome_tui.training.trainer.main import within_walls
+
+_MMAP_THRESHOLD: Final = -3  # of mallopt(3)
+_LARGE: Final = 1 << 20  # bytes
+
+
+def give_back_at_once() -> None:
+    """Let each tensor's memory go back when it is freed: glibc keeps blocks of up to 32 MiB, and holes between them."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 def main(run_dir: Path) -> int:
     """Do the export of this job's folder; gives the exit status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    give_back_at_once()
     try:
         child = Child.enter(run_dir)
     except BusyError as error:

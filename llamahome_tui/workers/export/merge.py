@@ -26,7 +26,7 @@ TYPES: dict[str, torch.dtype] = {
 }  # fmt: skip
 FLOATS = ("F64", "F32", "F16", "BF16")
 
-# The tensor as it becomes, from the one in the base's files, both in float32.
+# The tensor as it becomes, from the one in the base's files, both in float32; the latter may be overwritten.
 Change = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -152,8 +152,9 @@ class MergedTensors:
         return {head: embeddings}
 
     def _same(self, head: str, embeddings: str) -> bool:
-        probe = torch.zeros(self._stored[embeddings].shape)
-        return bool(torch.equal(self._changes[head](probe), self._changes[embeddings](probe)))
+        shape = self._stored[embeddings].shape
+        one, other = (self._changes[name](torch.zeros(shape)) for name in (head, embeddings))
+        return bool(torch.equal(one, other))
 
 
 def _on_nothing(folder: Path, adapter: Path) -> Any:
@@ -250,7 +251,7 @@ class _Apart:
             whole = _delta(self._how[1]) if add else self._how[1].float()
             self._parts = dict(revert_weight_conversion(self._base, {self._name: whole}))
         part = self._parts.pop(name)
-        return tensor + part if add else part
+        return tensor.add_(part) if add else part
 
 
 def _plain_name(name: str) -> str:
@@ -286,7 +287,7 @@ def _delta(module: Any) -> torch.Tensor:
 def _dora(module: Any, magnitude: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """m (W + delta) / |W + delta|, the norm taken over each output's inputs (Liu et al. 2024, equation 5)."""
     turned = bool(getattr(module, "fan_in_fan_out", False))
-    merged = weight + _delta(module)
+    merged = weight.add_(_delta(module))
     embedding = hasattr(module, "lora_embedding_A") and ADAPTER in module.lora_embedding_A
     over = 0 if turned or embedding else 1
     norm = torch.linalg.norm(merged, dim=over, keepdim=True)
