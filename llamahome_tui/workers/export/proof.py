@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llamahome_tui.errors import ModelError
-from llamahome_tui.export.order import ADAPTER, WHOLE, Order
+from llamahome_tui.export.order import ADAPTER, LEAST_LOSS, WHOLE, Order
 from llamahome_tui.export.tensors import stored_in
 from llamahome_tui.training.trainer import adapter as adapters
 from llamahome_tui.training.trainer import quantised
@@ -51,7 +51,7 @@ class Proof:
     @property
     def difference(self) -> float:
         """Relative, as tolerances are; infinite where a loss is no number."""
-        found = abs(self.exported - self.trained) / max(abs(self.trained), 1e-12)
+        found = abs(self.exported - self.trained) / max(abs(self.trained), LEAST_LOSS)
         return found if math.isfinite(found) else math.inf
 
     @property
