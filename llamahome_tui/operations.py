@@ -366,6 +366,22 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "runs",
+        "export-table",
+        "runs as CSV: one line each, or with --metrics one line for each measurement",
+        "jobs.commands.table_export:export_table",
+        (
+            _positional("id", "run ids; none: all runs", metavar="ID", many=True, completes="run", required=False),
+            Argument("to", "write it to this file", metavar="FILE", completes="file"),
+            Argument("tag", "instead of ids: only runs with this tag"),
+            Argument("status", "instead of ids: only runs in this state"),
+            _flag("all", "every key of the spec, also those that are the same in all"),
+            _flag("metrics", "long form: run, step, tokens, time_s, metric, value"),
+        ),
+        example="llamahome --batch runs export-table --tag sweep --to sweep.csv",
+        answer="stream",
+    ),
+    Operation(
+        "runs",
         "exec",
         "run any command with a run's queue, logs, survival and notification",
         "jobs.commands.wrapping:exec_command",

@@ -422,6 +422,7 @@ _FORMS: dict[str, Form] = {
     "runs logs": _nothing,
     "runs events": _nothing,
     "runs report": _nothing,
+    "runs export-table": _nothing,
     "generate": _nothing,
     "evaluate": _evaluated,
     "cache usage": _cache_usage,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from llamahome_tui.config.secrets import redact
 from llamahome_tui.errors import ConfigError
 from llamahome_tui.jobs import answers
-from llamahome_tui.jobs.course import Axis, Course, course_of
+from llamahome_tui.jobs.course import POINTS, Axis, Course, course_of
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.jobs.throughput import number
 from llamahome_tui.jobs.view import RunView, summarise
@@ -45,13 +45,15 @@ class Compared:
     fault: str = ""
 
 
-def look(run: Run) -> Compared:
-    """Read a run; one whose job can't be read has no spec, and says so."""
+def look(run: Run, points: int = POINTS) -> Compared:
+    """Read a run, its curves of about so many points; one whose job can't be read has no spec, and says so."""
     try:
         spec, fault = run.effective_job().get("spec"), ""
     except ConfigError as error:
         spec, fault = {}, error.message
-    return Compared(run, summarise(run), course_of(run.events_path), spec if isinstance(spec, dict) else {}, fault)
+    return Compared(
+        run, summarise(run), course_of(run.events_path, points), spec if isinstance(spec, dict) else {}, fault
+    )
 
 
 def compare(runs: Sequence[Compared], metric: str, axis: Axis) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def compare(runs: Sequence[Compared], metric: str, axis: Axis) -> dict[str, Any]
         "why_not": why,
         "same_eval_rows": same,
         "same_objective": alike,
-        "runs": [_result(one, metric, higher) for one in runs],
+        "runs": [result_of(one, metric, higher) for one in runs],
         "differences": differences(runs),
         "curves": [
             {"run": one.run.id, "metric": name, "measured": one.course.series[name].count, "points": points}
@@ -97,7 +99,7 @@ def higher_is_better(runs: Sequence[Compared], metric: str) -> bool:
 
 def differences(runs: Sequence[Compared]) -> list[dict[str, Any]]:
     """{key, values by run} for each dotted key that is not the same in all; null where a run has no such key."""
-    flat = [_facts(one) for one in runs]
+    flat = [facts_of(one) for one in runs]
     keys = sorted({key for one in flat for key in one})
     return [
         {"key": key, "values": {one.run.id: facts.get(key) for one, facts in zip(runs, flat, strict=True)}}
@@ -160,7 +162,8 @@ def metrics_of(runs: Sequence[Compared]) -> list[str]:
     return sorted({name for one in runs for name in one.course.series})
 
 
-def _result(one: Compared, metric: str, higher: bool) -> dict[str, Any]:
+def result_of(one: Compared, metric: str, higher: bool) -> dict[str, Any]:
+    """What came out of a run."""
     view, course = one.view, one.course
     series = {name: found.newest[2] for name, found in course.series.items() if found.newest is not None}
     rate = course.series.get("tokens_per_s")
@@ -210,7 +213,8 @@ def _losses_alike(runs: Sequence[Compared]) -> tuple[bool, list[str]]:
     return False, [f"their losses are of different objectives: {told}"]
 
 
-def _facts(one: Compared) -> dict[str, Any]:
+def facts_of(one: Compared) -> dict[str, Any]:
+    """What a run was asked and ran on, by dotted key."""
     facts = {key: value for key, value in _flat(one.spec) if key not in _LEFT_OUT}
     start, data = one.course.start, one.course.data
     facts |= {f"settled.{key}": value for key, value in _flat(one.course.settled)}

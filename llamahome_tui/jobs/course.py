@@ -125,22 +125,22 @@ class Course:
             self._marks[1:-1] = self._marks[2:-1:2]
 
 
-def course_of(path: Path) -> Course:
-    """The course of the run whose trainer wrote this journal; an empty one where there is none."""
+def course_of(path: Path, points: int = POINTS) -> Course:
+    """The course of the run whose trainer wrote this journal, its curves of about so many points; empty without one."""
     course = Course()
     course.mark(0, 0)
-    for one in _counting(path, course):
+    for one in measurements(path, course):
         for name, value in one.values.items():
             series = course.series.get(name)
             if series is None:
                 if len(course.series) >= METRICS:
                     continue
-                series = course.series[name] = Series()
+                series = course.series[name] = Series(points)
             series.add((one.step, one.time_s, value))
     return course
 
 
-def _counting(path: Path, course: Course) -> Iterator[Measured]:
+def measurements(path: Path, course: Course) -> Iterator[Measured]:
     """Every measurement that counts, in order; what else the journal tells goes into the course."""
     begun = [(a.start["seq"], a.start.get("from_step")) for a in history.whole(path).attempts]
     limits: dict[int, float] = {}  # by the number of a start: the last step of its attempt that counts

@@ -50,17 +50,21 @@ def compare_runs(
     yield Result(result)
 
 
+def meant(context: Context, tag: str | None, status: str | None, ids: Sequence[str], use: str) -> list[str]:
+    """The runs that are named, else all with this tag and in this state, newest first; raises UsageError for both."""
+    if ids and (tag is not None or status is not None):
+        raise UsageError("give runs, or --tag and --status, not both", hint=use)
+    if ids:
+        return list(ids)
+    from llamahome_tui.jobs.commands.listing import list_runs
+
+    listed = next(one.data for one in list_runs(context, status, tag) if isinstance(one, Result))
+    return [str(one["id"]) for one in listed]
+
+
 def _asked(context: Context, ids: Sequence[str], tag: str | None, status: str | None) -> list[Run]:
     store = RunStore(context.places)
-    if ids and (tag is not None or status is not None):
-        raise UsageError("give runs, or --tag and --status, not both", hint=_USE)
-    if tag is not None or status is not None:
-        from llamahome_tui.jobs.commands.listing import list_runs
-
-        listed = next(one.data for one in list_runs(context, status, tag) if isinstance(one, Result))
-        names = [str(one["id"]) for one in listed]
-    else:
-        names = list(ids)
+    names = meant(context, tag, status, ids, _USE) if ids or tag is not None or status is not None else ()
     runs = list({run.id: run for run in map(store.resolve, names)}.values())
     if len(runs) < 2:
         raise UsageError(f"a comparison needs two runs, and {len(runs)} is meant", hint=f"as in: {_USE}")

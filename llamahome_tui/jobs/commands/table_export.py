@@ -1,0 +1,74 @@
+"""`runs export-table`: runs as CSV on stdout or in a file, which is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llamahome_tui.errors import NotFoundError, ResourceError
+from llamahome_tui.jobs.commands.comparing import meant
+from llamahome_tui.jobs.store import RunStore, sync_folder
+from llamahome_tui.jobs.table import long, wide
+from llamahome_tui.outcome import Outcome, Result, Text
+
+if TYPE_CHECKING:
+    from llamahome_tui.context import Context
+
+_USE = "llamahome --batch runs export-table --to runs.csv"
+
+
+def export_table(
+    context: Context,
+    id: Sequence[str] = (),
+    to: str | None = None,
+    tag: str | None = None,
+    status: str | None = None,
+    all: bool = False,
+    metrics: bool = False,
+) -> Iterator[Outcome]:
+    """The table of the runs that are named, or of all (with a tag, in a state).
+
+    Raises NotFoundError where there is none, ResourceError where the file can't be written.
+    """
+    store = RunStore(context.places)
+    runs = list({run.id: run for run in map(store.resolve, meant(context, tag, status, id, _USE))}.values())
+    if not runs:
+        raise NotFoundError("there is no such run", code="run.not_found", hint="see: llamahome --batch runs list")
+    portions = long(runs) if metrics else wide(runs, all)
+    told = {"runs": [run.id for run in runs], "form": "long" if metrics else "wide"}
+    if to is None:
+        for portion in portions:
+            yield Text(portion)
+        yield Result({**told, "path": None, "bytes": None})
+        return
+    path = context.cwd / Path(to).expanduser()
+    try:
+        size = _write(path, portions)
+    except OSError as error:
+        raise ResourceError(
+            f"{path} can't be written: {error.strerror}",
+            code="table.not_writable",
+            hint="print it instead: llamahome --batch runs export-table",
+        ) from error
+    yield Result({**told, "path": str(path), "bytes": size}, changed=True, hint=f"written: {path}")
+
+
+def _write(path: Path, portions: Iterable[str]) -> int:
+    """The size of what was written under another name, synced and renamed."""
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            for portion in portions:
+                file.write(portion.encode("utf-8", "replace"))
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return size
