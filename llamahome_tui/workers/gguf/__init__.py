@@ -1,0 +1,1 @@
+"""GGUF files written and read back, one tensor at a time."""
