@@ -69,6 +69,8 @@ def plan(
         yield Note(warning, Level.WARNING)
     written = None
     if fit is not None and spec is not None:
+        if foresight.fits:
+            yield Note("it fits as it is: nothing is written into the spec")
         written = _write(context.cwd / Path(spec).expanduser(), foresight.alternatives, fit, fits=foresight.fits)
     told = foresight.to_dict()
     told["settled"] = found["settled"]
