@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llamahome_tui.batch.paper import Paper
@@ -11,6 +11,8 @@ from llamahome_tui.text import clean
 from llamahome_tui.units import human_bytes, human_count, human_duration
 
 _SAMPLES = 5
+_WIDE = 132  # columns of results in one table
+_FIRST = 4  # columns of the first of two tables
 _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN = "_.-=+*#@"
 
@@ -18,8 +20,8 @@ _PLAIN = "_.-=+*#@"
 def compared_lines(data: Any, paper: Paper) -> Iterator[str]:
     """Results, differences, curves, values at the same x, answers to the same rows."""
     runs = data["runs"]
-    letters = {one["id"]: _letter(at) for at, one in enumerate(runs)}
-    yield from _results(data, letters)
+    letters = {one["id"]: letter(at) for at, one in enumerate(runs)}
+    yield from _results(data, letters, paper)
     for one in runs:
         if one["fault"] or one["remote"]:
             yield clean(f"{letters[one['id']]}: {one['fault'] or 'of another machine, ' + str(one['host'])}")
@@ -35,6 +37,8 @@ def compared_lines(data: Any, paper: Paper) -> Iterator[str]:
         )
     if data["same_eval_rows"]:
         yield "held-out rows: the same in all"
+    elif data["comparable"]:
+        yield "held-out rows: " + ("not known" if data["same_eval_rows"] is None else "not the same in all")
     if data["differences"]:
         yield ""
         rows = [
@@ -52,11 +56,11 @@ def compared_lines(data: Any, paper: Paper) -> Iterator[str]:
         yield from _answered(one, letters)
 
 
-def _results(data: Mapping[str, Any], letters: Mapping[str, str]) -> Iterator[str]:
+def _results(data: Mapping[str, Any], letters: Mapping[str, str], paper: Paper) -> Iterator[str]:
+    """One table where there is room, else two under each other."""
     best = (data["best"] or {}).get("run")
-    metric = str(data["metric"])
     heads = ("", "RUN", "STATUS", "STEP", "FINAL", "BEST", "LOSS", "TOKENS", "TOK/S", "MEMORY", "TIME")
-    rows: list[Sequence[object]] = []
+    rows: list[tuple[object, ...]] = []
     for one in data["runs"]:
         top = one["best"]
         rows.append((
@@ -66,8 +70,14 @@ def _results(data: Mapping[str, Any], letters: Mapping[str, str]) -> Iterator[st
             _counted(one["tokens"]), _counted(one["tokens_per_s"]),
             "" if one["memory_bytes"] is None else human_bytes(one["memory_bytes"]), human_duration(one["seconds"]),
         ))  # fmt: skip
-    yield clean(f"by {metric}")
-    yield from table(heads, rows, right="STEP FINAL BEST LOSS TOKENS TOK/S MEMORY TIME")
+    yield clean(f"by {data['metric']}")
+    right = "STEP FINAL BEST LOSS TOKENS TOK/S MEMORY TIME"
+    if paper.columns >= _WIDE:
+        yield from table(heads, rows, right)
+        return
+    yield from table(heads[:_FIRST], [row[:_FIRST] for row in rows], right)
+    yield ""
+    yield from table(("", *heads[_FIRST:]), [(row[0], *row[_FIRST:]) for row in rows], right)
 
 
 def _curves(data: Mapping[str, Any], letters: Mapping[str, str], paper: Paper) -> Iterator[str]:
@@ -110,7 +120,8 @@ def _answered(one: Mapping[str, Any], letters: Mapping[str, str]) -> Iterator[st
             yield clean(f"    {name} {'right' if right else 'wrong'}: {text}", limit=200)
 
 
-def _letter(at: int) -> str:
+def letter(at: int) -> str:
+    """The word that a run goes by in a comparison: A, B, C and so on."""
     return chr(ord("A") + at) if at < 26 else f"R{at + 1}"
 
 

@@ -45,6 +45,7 @@ SCOPES: dict[str, str] = {
     "run": "Training: one run",
     "samples": "Training: samples of a run",
     "report": "Training: report of a run",
+    "compare": "Training: runs compared",
     "evaluate": "An evaluation",
     "data": "Training: data",
     "rows": "In the rows of a data set",
@@ -106,6 +107,9 @@ KEYS: tuple[Key, ...] = (
     Key("training", "l", "log", "l", "log", "the log of the selected run", 24),
     Key("training", "D", "data", "D", "data", "the rows it trains on, token by token, and their statistics", 25),
     Key("training", "E", "export", "E", "export", "write what it has trained as a folder that others load", 32),
+    Key(
+        "training", "equals_sign", "compare", "=", "compare", "the marked runs side by side: curves, spec, results", 33
+    ),
     Key("training", "y", "copy", "y", "copy id", "copy the run's id", 63),
     Key("run", "x", "stop", "x", "stop", "stop the run: checkpoint, then end", 21),
     Key("run", "r", "resume", "r", "resume", "go on from the newest complete checkpoint", 22),
@@ -136,6 +140,8 @@ KEYS: tuple[Key, ...] = (
     Key("samples", "p", "prompt_before", "p", "", "the prompt before"),
     Key("samples", "v", "all_steps", "v", "all", "the texts of all steps, or two side by side", 24),
     Key("report", "r", "read_again", "r", "again", "make the report again", 20),
+    Key("compare", "x", "axis", "x", "axis", "curves by step, tokens or seconds of work", 20),
+    Key("compare", "m", "metric", "m", "metric", "the curves of the next metric", 21),
     Key("evaluate", "x", "stop_it", "x", "end it", "end the evaluation; nothing of it is kept", 20),
     Key("evaluate", "q,escape", "shut", "q", "back", "end what goes on, then back", 90),
     Key("data", "r", "rows", "r", "rows", "the rows, a line each", 20),

@@ -22,6 +22,7 @@ from llamahome_tui.resources.snapshot import Cpu, Disk, Gpu, GpuState, Memory, S
 from llamahome_tui.start import surroundings
 from llamahome_tui.tui.app import LlamaHomeApp
 from llamahome_tui.tui.screens.training.evaluate_page import EvaluatePage
+from llamahome_tui.tui.screens.training.compare_page import ComparePage
 from llamahome_tui.tui.screens.training.page import RunPage
 from llamahome_tui.tui.screens.training.report_page import ReportPage
 from llamahome_tui.tui.screens.training.samples_page import SamplesPage
@@ -163,6 +164,10 @@ def _report_ready(app: LlamaHomeApp) -> bool:
     return isinstance(app.screen, ReportPage) and app.screen.report is not None
 
 
+def _compared(app: LlamaHomeApp) -> bool:
+    return isinstance(app.screen, ComparePage) and app.screen.found is not None
+
+
 async def _until(pilot: Pilot[Any], holds: Callable[[], Any]) -> None:
     for _ in range(200):
         if holds():
@@ -232,6 +237,11 @@ class TestTraining:
         monkeypatch.setattr(os, "uname", lambda: here)
         make_run(places.state, "poet", begun=EPOCH - 7200, extra=WRITTEN)
         before = after("enter", "o", run="poet", ready=_report_ready)
+        assert snap_compare(application(places), terminal_size=size, run_before=before)
+
+    def test_runs_compared(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
+        make_run(places.state, "gsm8k-short", begun=EPOCH - 5500, done=300, end="stopped", tags=("math",))
+        before = after("space", "space", "equals_sign", run="gsm8k", ready=_compared)
         assert snap_compare(application(places), terminal_size=size, run_before=before)
 
     def test_stop(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:

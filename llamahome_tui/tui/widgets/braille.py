@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 # Bit of each dot in a braille character, by row and column.
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-_MARKS = "*o+"
+_MARKS = "*o+x#@%&"
 _MOST = 1e30  # a loss beyond this is no measurement; differences of such numbers overflow
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points in order of x. A y that is not finite is a gap. `tone` colours the curve."""
+    """Points in order of x. A y that is not finite is a gap. `tone` colours the curve, `mark` stands at its end."""
 
     xs: Sequence[float]
     ys: Sequence[float]
     tone: str = "first"
+    mark: str = ""
 
 
 Run = tuple[str, str]  # characters and their tone
@@ -125,6 +126,7 @@ class _Grid:
         self.bits = [[0] * columns for _ in range(rows)]
         self.owner = [[-1] * columns for _ in range(rows)]
         self.tones: list[str] = []
+        self.signs: dict[tuple[int, int], tuple[str, str]] = {}  # by row and column: what stands in place of dots
 
     def trace(self, curve: Curve, index: int, frame: tuple[float, float, float, float]) -> None:
         """Draw a curve: within a dot column its extremes, between columns a straight line."""
@@ -136,6 +138,16 @@ class _Grid:
             for y in range(low, high + 1):
                 self._dot(x, y, index)
             before = (x, last)
+        if before is not None and curve.mark:
+            self._sign(before, curve)
+
+    def _sign(self, end: tuple[int, int], curve: Curve) -> None:
+        """Write the curve's mark where it ends, beside those that are there already."""
+        row, column = end[1] // self.tall, end[0] // self.wide
+        while (row, column) in self.signs and column > 0:
+            column -= 1
+        if 0 <= row < self.rows and 0 <= column < self.columns:
+            self.signs[row, column] = (curve.mark[0], curve.tone)
 
     def _columns(
         self, curve: Curve, frame: tuple[float, float, float, float]
@@ -176,12 +188,14 @@ class _Grid:
     def runs(self, row: int) -> Iterator[Run]:
         """One line of cells, joined where the tone stays the same."""
         text, tone = "", ""
-        for bits, owner in zip(self.bits[row], self.owner[row], strict=True):
-            if self.ascii:
+        for column, (bits, owner) in enumerate(zip(self.bits[row], self.owner[row], strict=True)):
+            if sign := self.signs.get((row, column)):
+                character = sign[0]
+            elif self.ascii:
                 character = _MARKS[owner % len(_MARKS)] if bits else " "
             else:
                 character = chr(0x2800 + bits) if bits else " "
-            this = self.tones[owner] if bits else tone
+            this = sign[1] if sign else self.tones[owner] if bits else tone
             if this != tone and text:
                 yield text, tone
                 text = ""

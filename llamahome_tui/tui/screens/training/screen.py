@@ -192,6 +192,18 @@ class TrainingScreen(BaseScreen):
         if views := self._marked():
             actions.remove(self.home, views, self.poll.now)
 
+    def action_compare(self) -> None:
+        """The marked runs side by side."""
+        from llamahome_tui.jobs.store import Run
+        from llamahome_tui.tui.screens.training.compare_page import ComparePage
+
+        names = self.table.marked
+        if len(names) < 2:
+            self.home.toast("mark two runs or more with space, then = compares them")
+        elif self.is_current:
+            runs = self.home.context.places.runs
+            self.app.push_screen(ComparePage([Run(name, runs / name) for name in names]))
+
     def action_log(self) -> None:
         """The selected run's log."""
         if self.table.selected:
