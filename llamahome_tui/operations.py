@@ -405,6 +405,13 @@ OPERATIONS: tuple[Operation, ...] = (
             _flag("merge", "a whole model: the base with the adapter in it"),
             Argument("checkpoint", "best, last, or a step"),
             Argument("tolerance", "largest relative difference of the held-out loss", kind="float", metavar="X"),
+            Argument(
+                "format",
+                "hf: safetensors; gguf: one file for llama.cpp and Ollama",
+                choices=("hf", "gguf"),
+                default="hf",
+            ),
+            Argument("type", "of the numbers in a GGUF file; f16 by itself", choices=("f16", "bf16", "q8_0")),
             _DETACH,
         ),
         changes=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ VLLM_RANK = 16  # what `vllm serve` takes unless it is told otherwise
 
 def serve_line(order: Order, adapter: Mapping[str, Any]) -> str:
     """The command that serves the export. `adapter` is its adapter_config.json, empty for a whole model."""
+    if order.gguf:
+        name = re.sub(r"[^a-z0-9._-]+", "-", Path(order.place).name.lower())
+        return shlex.join(["ollama", "create", name, "-f", str(Path(order.place) / "Modelfile")])
     if order.form != ADAPTER:
         return shlex.join(["vllm", "serve", order.place])
     patterns = adapter.get("rank_pattern")
@@ -44,7 +48,7 @@ def card(order: Order, spec: Mapping[str, Any], data: Mapping[str, str], proof: 
     """The text of README.md. `data` are the run's files with their sha256, `proof` as `Proof.to_dict` gives it."""
     front: dict[str, Any] = {
         "base_model": _base(order),
-        "library_name": "peft" if order.form == ADAPTER else "transformers",
+        "library_name": "gguf" if order.gguf else "peft" if order.form == ADAPTER else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["llamahome", *(["lora"] if order.form == ADAPTER else []), *_words(spec.get("tags"))],
     }
@@ -64,6 +68,8 @@ def _body(
     yield "| | |"
     yield "| --- | --- |"
     yield f"| base | {_cell(_base(order))} |"
+    if order.gguf:
+        yield f"| format | GGUF, {order.gguf} |"
     yield f"| revision | {_cell(order.revision) or 'a folder, see its hashes in llamahome.json'} |"
     yield f"| checkpoint | {'the finished run' if order.step is None else f'step {order.step}'} |"
     if order.quantization != "none":

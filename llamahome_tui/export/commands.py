@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llamahome_tui.errors import LlamaHomeError, TrainingError, UsageError
 from llamahome_tui.export import base, folder
+from llamahome_tui.export.gguf.families import refuse
 from llamahome_tui.export.order import ADAPTER, KEY, MERGED, WHOLE, Order
+from llamahome_tui.models.folder import read_json
 from llamahome_tui.outcome import Accepted, Level, Note, Outcome, Result
 
 if TYPE_CHECKING:
@@ -32,8 +34,12 @@ def export(
     checkpoint: str | None = None,
     tolerance: float | None = None,
     detach: bool = False,
+    format: str = "hf",
+    type: str | None = None,
 ) -> Iterator[Outcome]:
     """Export a run's adapter, or with `merge` its base with the adapter in it; what was fully trained as it is.
+
+    With the format `gguf` the whole model becomes one file of that `type` (f16, bf16, q8_0).
 
     Follows the job unless `detach`. Raises UsageError, NotFoundError (no checkpoint), IntegrityError (base changed,
     proof refused), ResourceError (disk), BusyError, and TrainingError where the job fails otherwise.
@@ -49,11 +55,15 @@ def export(
 
     if tolerance is not None and not 0 <= tolerance < 1:
         raise UsageError(f"--tolerance {tolerance:g}: a share from 0 to below 1", hint=USE)
+    if type is not None and format != "gguf":
+        raise UsageError(f"--type {type}: only with --format gguf", hint=USE)
     store = RunStore(context.places)
     run = store.resolve(id)
     if run.job.get("kind") != "train":
         raise UsageError(f"{run.id} is no training: it has nothing to export", code="export.no_training", hint=USE)
-    order, unknown = order_of(context, store, run, to, merge, checkpoint or "", tolerance)
+    order, unknown = order_of(
+        context, store, run, to, merge, checkpoint or "", tolerance, (type or "f16") if format == "gguf" else ""
+    )
     place = Path(order.place)
     if (manifest := folder.standing(place, order.key)) is not None:
         yield Note(f"{place} has been exported already")
@@ -98,11 +108,19 @@ def export(
 
 
 def order_of(
-    context: Context, store: RunStore, run: Run, to: str | None, merge: bool, checkpoint: str, tolerance: float | None
+    context: Context,
+    store: RunStore,
+    run: Run,
+    to: str | None,
+    merge: bool,
+    checkpoint: str,
+    tolerance: float | None,
+    gguf: str = "",
 ) -> tuple[Order, bool]:
     """What these words mean for this run, and whether its base can't be recognised (an older run).
 
-    Raises NotFoundError where there is nothing to export, IntegrityError where the base has changed.
+    Raises NotFoundError where there is nothing to export, IntegrityError where the base has changed, ModelError for
+    a family that can't be a GGUF file.
     """
     from llamahome_tui.jobs.reader import read
     from llamahome_tui.models.adapters import run_weights
@@ -113,7 +131,9 @@ def order_of(
     spec = run.effective_job()["spec"]
     model = spec["model"]
     located = locate(at_revision(model["id"], model.get("revision") or "main"), context.places, store)
-    form = WHOLE if not weights.is_adapter else MERGED if merge else ADAPTER
+    form = WHOLE if not weights.is_adapter else MERGED if merge or gguf else ADAPTER
+    if gguf:
+        refuse(read_json(located.path / "config.json"), gguf)
     phases = [one for one in read(run.events_path) if one["type"] in ("phase", "start")]
     now = base.fingerprint(located.path)
     recorded = next((one["base"] for one in reversed(phases) if isinstance(one.get("base"), dict)), None)
@@ -137,6 +157,7 @@ def order_of(
         tolerance=tolerance,
         base_files=now,
         weight_files=base.prints(sorted(weights.path.glob("*.safetensors"))),
+        gguf=gguf,
     )
     return replace(order, place=str(_place(context, run, order, to))), recorded is None and form != WHOLE
 
@@ -148,7 +169,11 @@ def _place(context: Context, run: Run, order: Order, to: str | None) -> Path:
         if not place.name or place.name.startswith("."):
             raise UsageError(f"--to {to}: give a folder with a name of its own", hint=USE)
         return place
-    ending = order.form + ("" if order.step is None else f"-step-{order.step}")
+    ending = (
+        order.form
+        + (f"-gguf-{order.gguf}" if order.gguf else "")
+        + ("" if order.step is None else f"-step-{order.step}")
+    )
     place = context.places.exports / f"{run.name}-{ending}"
     try:
         folder.standing(place, order.key)

@@ -38,6 +38,7 @@ class Order:
     tolerance: float | None
     base_files: Mapping[str, str]
     weight_files: Mapping[str, str]
+    gguf: str = ""  # the type of one GGUF file instead of safetensors: f16, bf16, q8_0
 
     @property
     def key(self) -> dict[str, Any]:
@@ -48,6 +49,7 @@ class Order:
             "base": dict(self.base_files),
             "weights": dict(self.weight_files),
             "quantization": self.quantization,
+            **({"gguf": self.gguf} if self.gguf else {}),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,4 +66,6 @@ def tolerance_of(order: Order, dtype: str) -> float:
     """What the proof allows: as asked, else by what the form does to numbers. `dtype` as safetensors writes it."""
     if order.tolerance is not None:
         return order.tolerance
+    if order.gguf:
+        return ROUNDED
     return EXACT if order.form == ADAPTER or dtype in ("F32", "F64") else ROUNDED

@@ -18,7 +18,7 @@ from llamahome_tui.context import Context
 from llamahome_tui.errors import IntegrityError, LlamaHomeError, NotFoundError, ResourceError, UsageError
 from llamahome_tui.export import folder
 from llamahome_tui.export.commands import order_of
-from llamahome_tui.export.order import KEY, Order
+from llamahome_tui.export.order import KEY, MERGED, Order
 from llamahome_tui.jobs.exports import kept
 from llamahome_tui.jobs.journal import read
 from llamahome_tui.jobs.store import Run, RunStore
@@ -334,3 +334,54 @@ def test_what_can_not_be_exported_is_refused(bench: Bench, trained: Run, tmp_pat
     with pytest.raises(LlamaHomeError) as taken:
         folder.standing(Path(order.place), order.key)
     assert taken.value.exit == 2 and taken.value.error_code == "export.taken"
+
+
+def test_a_gguf_file_comes_with_its_modelfile_and_the_same_proof(
+    bench: Bench, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wanted(to: Path) -> Order:
+        order, _ = order_of(context_of(bench), RunStore(bench.places), trained, str(to), False, "", None, "q8_0")
+        return order
+
+    job = job_of(bench, wanted(tmp_path / "refused"))
+    status, events = attempt(bench, job)  # its tokenizer is a list of words, which llama.cpp does not have
+    assert status != 0
+    assert of(events, "error")[-1]["code"] == "export.gguf_tokenizer"
+    nothing_published(tmp_path / "refused")
+
+    file = bench.model / "tokenizer.json"
+    words = json.loads(file.read_text())
+    kept_text = file.read_text()
+    vocabulary = {"\u2581" if token == " " else token: at for token, at in words["model"]["vocab"].items()}
+    words["model"] = {
+        "type": "BPE", "vocab": vocabulary, "merges": [], "byte_fallback": True, "unk_token": "\u2581",
+    }  # fmt: skip
+    words["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    words["pre_tokenizer"] = None
+    words["decoder"] = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    try:
+        file.write_text(json.dumps(words))
+        order = wanted(tmp_path / "one")
+        assert order.form == MERGED
+        job = job_of(bench, order)
+        status, events = attempt(bench, job)
+    finally:
+        file.write_text(kept_text)
+    assert status == 0, show(events)
+    found = json.loads((tmp_path / "one" / folder.MANIFEST).read_text())
+    assert sorted(found["files"]) == ["Modelfile", "README.md", "one.gguf"]
+    assert found["serve"] == f"ollama create one -f {tmp_path / 'one' / 'Modelfile'}"
+    assert 0 < found["proof"]["difference"] <= found["proof"]["tolerance"]
+    assert "FROM ./one.gguf\n" in (tmp_path / "one" / "Modelfile").read_text()
+    assert kept(trained)[-1]["kind"] == "export-merged"
+
+    config = bench.model / "config.json"
+    kept_text = config.read_text()
+    monkeypatch.setattr("llamahome_tui.export.base.changed", lambda *_: "")
+    try:
+        config.write_text(kept_text.replace("LlamaForCausalLM", "GPT2LMHeadModel"))
+        with pytest.raises(LlamaHomeError, match="Gemma 2") as family:
+            wanted(tmp_path / "two")
+        assert family.value.exit == 3
+    finally:
+        config.write_text(kept_text)

@@ -1,6 +1,7 @@
 """An Ollama Modelfile beside a GGUF: the file, what ends an answer, the temperature.
 
-Without TEMPLATE Ollama takes the chat template from the file; a Jinja template can't stand in a Modelfile.
+There is no TEMPLATE: that is Go's language, not Jinja. `ollama create` looks for the file's chat template among
+those that it has translated itself; where it knows none like it, the user has to write one.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,16 @@ def exported_loss(order: Order, folder: Path, rows: Sequence[Row], poll: Callabl
     if order.quantization != "none":
         return trained_loss(replace(order, weights=str(folder)), rows, poll)
     return _loss(_adapted(Path(order.base), folder, None), rows, poll)
+
+
+def loss_with(
+    folder: Path, weights: Mapping[str, torch.Tensor], rows: Sequence[Row], poll: Callable[[], None]
+) -> tuple[float, int]:
+    """The same of `weights` in a model as in `folder`. Raises ModelError where it has no place for one of them."""
+    model = _plain(folder)
+    if unexpected := model.load_state_dict(dict(weights), strict=False).unexpected_keys:
+        raise ModelError(f"{folder}: the model has no {unexpected[0]}", code="model.not_loadable")
+    return _loss(model, rows, poll)
 
 
 def _plain(folder: Path, quantization: Any = None) -> Any:

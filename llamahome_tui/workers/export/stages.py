@@ -27,7 +27,7 @@ from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.store import Run, RunStore
 from llamahome_tui.models.folder import read_json, weight_files
 from llamahome_tui.training.trainer.checkpoint import is_disk_full
-from llamahome_tui.workers.export import proof, quantised_base, shards
+from llamahome_tui.workers.export import proof, quantised_base, shards, whole
 from llamahome_tui.workers.export.merge import MergedTensors, PlainTensors
 
 SAID_EVERY_S = 0.5
@@ -68,15 +68,20 @@ def _export(child: Child, order: Order) -> int:
     torch.manual_seed(0)
     tensors = tensors_of(order)
     template = Path(order.template) if order.template else None
+    file = whole.Whole.of(order, tensors) if order.gguf and tensors is not None else None
+    parts = [] if file else parts_of(order, tensors)
     partial = Partial(place, order.key)
-    parts = parts_of(order, tensors)
     sizes = [shards.bytes_of(tensors, names) for _, names in parts] if tensors else []
-    folder.require_room(place, sum(sizes) or _size(Path(order.weights)), partial.bytes)
+    folder.require_room(place, file.bytes if file else sum(sizes) or _size(Path(order.weights)), partial.bytes)
     child.emit("phase", phase="save")
-    small(order, tensors, template, partial)
-    _fill(child, order, tensors, parts, partial, poll)
+    if file:
+        poll.total = file.steps
+        file.fill(partial, template, poll.tensor)
+    else:
+        small(order, tensors, template, partial)
+        _fill(child, order, tensors, parts, partial, poll)
     child.emit("phase", phase="eval")
-    found = prove(child, order, tensors, partial.path, poll)
+    found = prove(child, order, tensors, partial.path, poll, file)
     child.emit("metrics", step=poll.done, eval_loss=found.trained, eval_loss_exported=found.exported)
     if not found.holds:
         aside = partial.refuse()
@@ -221,7 +226,14 @@ def _fill(
     child.emit("progress", step=poll.done, steps=poll.total, epoch=None, eta_s=None)
 
 
-def prove(child: Child, order: Order, tensors: Tensors | None, made: Path, poll: Callable[[], None]) -> proof.Proof:
+def prove(
+    child: Child,
+    order: Order,
+    tensors: Tensors | None,
+    made: Path,
+    poll: Callable[[], None],
+    file: whole.Whole | None = None,
+) -> proof.Proof:
     """The losses of what was trained and of what would be published."""
     places = Places.from_environ(os.environ)
     store = RunStore(child.run.state)
@@ -236,7 +248,10 @@ def prove(child: Child, order: Order, tensors: Tensors | None, made: Path, poll:
         size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size") or 2
         rows = proof.drawn_rows(int(size))
     trained, count = proof.trained_loss(order, rows, poll)
-    exported, _ = proof.exported_loss(order, made, rows, poll)
+    if file:
+        exported, _ = proof.loss_with(file.like, file.weights(made), rows, poll)
+    else:
+        exported, _ = proof.exported_loss(order, made, rows, poll)
     widest = "F32"
     if tensors is not None:
         kinds = {tensors.dtype(name) for name in tensors.names()}
