@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-m", "llamahome_tui")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Where tests run side by side (`-n`), whoever measures has the machine to itself."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("performance") else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # closing alone would leave it to the children that a test has forked
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,8 @@ def clean_environ(home: Path) -> dict[str, str]:
     """This process's environment without anything that could lead a test to the real home, and with one of its own."""
     foreign = ("LLAMAHOME_", "HF_", "XDG_", "HUGGING", "TRANSFORMERS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    for name in ("NO_COLOR", "PYTHONDONTWRITEBYTECODE"):  # children start as a user's would: from compiled modules
+    # Children start as a user's would: from compiled modules, and with the size that their own terminal has.
+    for name in ("NO_COLOR", "PYTHONDONTWRITEBYTECODE", "COLUMNS", "LINES"):
         kept.pop(name, None)
     return {
         **kept,
