@@ -56,6 +56,7 @@ SCOPES: dict[str, str] = {
     "dialog": "When asked",
     "prompt": "When typing",
     "form": "When filling in",
+    "new_run": "In the form of a new run",
     "palette": "Commands",
     "sheet": "In results and help",
 }
@@ -101,6 +102,7 @@ KEYS: tuple[Key, ...] = (
     Key("logs", "y", "copy", "y", "copy path", "copy the log's path", 63),
     Key("logs", "q,escape", "shut", "q", "back", "drop the filter, then back to the list", 90),
     Key("training", "n", "start", "n", "new", "start a run from a spec file", 20),
+    Key("training", "N", "new_run", "N", "", "start a run from a model and data, with what it takes as you type"),
     Key("training", "x", "stop", "x", "stop", "stop the selected run: checkpoint, then end", 21),
     Key("training", "r", "resume", "r", "resume", "go on from the newest complete checkpoint", 22),
     Key("training", "d", "remove", "d", "delete", "delete a run that has ended, after showing what goes", 23),
@@ -180,6 +182,7 @@ KEYS: tuple[Key, ...] = (
     Key("form", "left", "turn(-1)", "←", "", "the choice before"),
     Key("form", "enter", "finish", "⏎", "", "take what stands there"),
     Key("form", "escape", "cancel", "Esc", "", "close without an answer"),
+    Key("new_run", "f5", "take_plan", "F5", "", "set what the best plan that fits sets"),
     Key("sheet", "q,escape,question_mark", "cancel", "q Esc", "", "close"),
     Key("palette", "escape", "cancel", "Esc", "", "close"),
     Key("palette", "down,ctrl+n", "down", "↓", "", "next command"),

@@ -171,6 +171,12 @@ class TrainingScreen(BaseScreen):
 
         actions.start(self.home, self._page)
 
+    def action_new_run(self) -> None:
+        """Start a run from a model and data."""
+        from llamahome_tui.tui.screens.training import new_run_ask
+
+        new_run_ask.ask(self.home, self._page)
+
     def action_stop(self) -> None:
         """Stop the selected or marked runs."""
         from llamahome_tui.tui.screens.training import actions
