@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from textual.widgets import Input
 
 from llamahome_tui.errors import UsageError
+from llamahome_tui.training import planned_for
+from llamahome_tui.training.forecast import Target
+from llamahome_tui.training.planned_for import Room
 from llamahome_tui.tui.screens.training import new_run_ask
 from llamahome_tui.tui.screens.training.new_run_ask import NewRun, start_arguments
+from llamahome_tui.tui.widgets.form import Pick
 from tests.looking import shown_text, until
 from tests.unit.tui.conftest import MakeApp
 
@@ -55,3 +60,25 @@ def test_what_a_plan_sets_without_a_line_goes_into_the_start() -> None:
 
 def test_what_is_wrong_stands_below_the_lines() -> None:
     assert new_run_ask.told(None, UsageError("model.id: must be set")) == ["model.id: must be set"]
+
+
+async def test_where_it_does_not_fit_f5_sets_the_best_plan(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [80 << 30]
+    card = Target("cuda", "a GPU", 80 << 30)
+    monkeypatch.setattr(planned_for, "here", lambda _: Room(card, free[0], here=True))
+    app = make_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("N", *"demo", "tab", *"demo")
+        form = app.screen
+        assert isinstance(form, NewRun)
+        form.query_one("#field-training-batch_size", Input).value = "16"
+        form.query_one("#field-training-gradient_checkpointing", Pick).turn(2)
+        await until(pilot, lambda: "memory: fits" in shown_text(app))
+        assert form.seen is not None and form.seen.foresight is not None
+        free[0] = form.seen.foresight.predicted_bytes - 1
+        form.query_one("#field-training-epochs", Input).value = "2"
+        await until(pilot, lambda: "DOES NOT FIT" in shown_text(app))
+        before = form.values
+        await pilot.press("f5")
+        await until(pilot, lambda: "memory: fits" in shown_text(app))
+        assert form.values != before

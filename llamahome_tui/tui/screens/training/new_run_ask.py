@@ -86,7 +86,7 @@ def spec_of(context: Context, values: Mapping[str, str], more: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """What a look at these values has found."""
 
     values: Mapping[str, str]
@@ -118,7 +118,7 @@ class NewRun(Form):
         super().__init__("New run", fields, check=lambda values: spec_of(home.context, values, self.more))
         self.more: dict[str, Any] = {}
         self._before: dict[str, str] = {}  # the values a tick ago: what changes is not looked at yet
-        self._seen: _Seen | None = None
+        self.seen: Seen | None = None
         self._looking = False
         self._checked: tuple[tuple[Any, ...], Checked] | None = None
 
@@ -142,7 +142,7 @@ class NewRun(Form):
             return
         values = self.values
         still, self._before = values == self._before, values
-        if self._seen is not None and self._seen.values == values:
+        if self.seen is not None and self.seen.values == values:
             return
         if not values["model"] or not values["data"]:
             self._tell(["Enter starts, tab completes, Esc closes."])
@@ -152,7 +152,7 @@ class NewRun(Form):
             self._looking = True
             Task(self._home, "forecast", lambda _: self._find(values, dict(self.more)), self._found)
 
-    def _find(self, values: Mapping[str, str], more: Mapping[str, Any]) -> _Seen:
+    def _find(self, values: Mapping[str, str], more: Mapping[str, Any]) -> Seen:
         """In a thread: check what is cheap, and what depends on model and rows only where those have changed."""
         from llamahome_tui.training import checks, planned_for
         from llamahome_tui.training.foresee import foresee
@@ -165,15 +165,15 @@ class NewRun(Form):
                 self._checked = key, checks.check(context, spec)
             checked = self._checked[1]
             room = planned_for.here(checked.candidates)
-            return _Seen(values, foresee(context, spec, checked.located, room, checked.rows, quick=True))
+            return Seen(values, foresee(context, spec, checked.located, room, checked.rows, quick=True))
         except LlamaHomeError as error:
-            return _Seen(values, error=error)
+            return Seen(values, error=error)
 
-    def _found(self, task: Task[_Seen]) -> None:
+    def _found(self, task: Task[Seen]) -> None:
         self._looking = False
-        self._seen = task.value or _Seen(self._before, error=task.error)
-        if self.is_mounted and self._seen.values == self.values:
-            self._tell(told(self._seen.foresight, self._seen.error))
+        self.seen = task.value or Seen(self._before, error=task.error)
+        if self.is_mounted and self.seen.values == self.values:
+            self._tell(told(self.seen.foresight, self.seen.error))
 
     def _tell(self, lines: list[str]) -> None:
         text = "\n".join(line[:300] for line in lines)
@@ -181,7 +181,7 @@ class NewRun(Form):
 
     def action_take_plan(self) -> None:
         """Set what the best plan that fits sets."""
-        seen = self._seen
+        seen = self.seen
         if seen is None or seen.foresight is None or seen.values != self.values or not seen.foresight.alternatives:
             self._home.toast("there is no other plan for these values")
             return
@@ -193,7 +193,7 @@ class NewRun(Form):
             else:
                 self.more[key] = value
                 self._use_choice(key, text)
-        self._seen = None
+        self.seen = None
 
     def _use_choice(self, key: str, text: str) -> None:
         from llamahome_tui.tui.widgets.form import Pick
