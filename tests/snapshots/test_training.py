@@ -83,6 +83,16 @@ class Sampled:
 
 
 @pytest.fixture
+def tmp_path(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """As deep as ever where tests run side by side: a report shows a path, and wraps it."""
+    if not hasattr(request.config, "workerinput"):
+        return tmp_path
+    folder = tmp_path_factory.getbasetemp().parent / tmp_path.name
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def state(places: Places, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state folder with a run in every state that can be made without a supervisor."""
     monkeypatch.setenv("TZ", "UTC")
@@ -220,9 +230,7 @@ class TestTraining:
         before = after("enter", "s", run="poet", ready=_samples_ready)
         assert snap_compare(application(places), terminal_size=size, run_before=before)
 
-    def test_held_out_row_of_a_run(
-        self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]
-    ) -> None:
+    def test_held_out_row_of_a_run(self, snap_compare: Any, state: Path, places: Places, size: tuple[int, int]) -> None:
         run = make_run(places.state, "poet", begun=EPOCH - 7200, extra=WRITTEN)
         asked = "What does the cow say to the moon, and how often?"
         for step, text in ((0, "the the of of the the of"), (200, "moo, twice,\nand then again"), (400, "moo, twice")):
