@@ -411,7 +411,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 choices=("hf", "gguf"),
                 default="hf",
             ),
-            Argument("type", "of the numbers in a GGUF file; f16 by itself", choices=("f16", "bf16", "q8_0")),
+            Argument("type", "of the numbers in a GGUF file; f16 by itself", choices=("f16", "bf16", "q8_0", "q4_k_m")),
             _DETACH,
         ),
         changes=True,

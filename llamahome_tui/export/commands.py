@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llamahome_tui.errors import LlamaHomeError, TrainingError, UsageError
 from llamahome_tui.export import base, folder
 from llamahome_tui.export.gguf.families import refuse
+from llamahome_tui.export.gguf.smaller import SMALLER, tool
 from llamahome_tui.export.order import ADAPTER, KEY, MERGED, WHOLE, Order
 from llamahome_tui.models.folder import read_json
 from llamahome_tui.outcome import Accepted, Level, Note, Outcome, Result
@@ -39,7 +40,7 @@ def export(
 ) -> Iterator[Outcome]:
     """Export a run's adapter, or with `merge` its base with the adapter in it; what was fully trained as it is.
 
-    With the format `gguf` the whole model becomes one file of that `type` (f16, bf16, q8_0).
+    With the format `gguf` the whole model becomes one file of that `type` (f16, bf16, q8_0; q4_k_m by llama-quantize).
 
     Follows the job unless `detach`. Raises UsageError, NotFoundError (no checkpoint), IntegrityError (base changed,
     proof refused), ResourceError (disk), BusyError, and TrainingError where the job fails otherwise.
@@ -119,8 +120,8 @@ def order_of(
 ) -> tuple[Order, bool]:
     """What these words mean for this run, and whether its base can't be recognised (an older run).
 
-    Raises NotFoundError where there is nothing to export, IntegrityError where the base has changed, ModelError for
-    a family that can't be a GGUF file.
+    Raises NotFoundError where there is nothing to export or no llama-quantize, IntegrityError where the base has
+    changed, ModelError for a family that can't be a GGUF file.
     """
     from llamahome_tui.jobs.reader import read
     from llamahome_tui.models.adapters import run_weights
@@ -134,6 +135,8 @@ def order_of(
     form = WHOLE if not weights.is_adapter else MERGED if merge or gguf else ADAPTER
     if gguf:
         refuse(read_json(located.path / "config.json"), gguf)
+    if gguf in SMALLER:
+        tool(context.environ)
     phases = [one for one in read(run.events_path) if one["type"] in ("phase", "start")]
     now = base.fingerprint(located.path)
     recorded = next((one["base"] for one in reversed(phases) if isinstance(one.get("base"), dict)), None)

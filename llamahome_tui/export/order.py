@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from llamahome_tui.export.gguf.smaller import SMALLER
+
 ADAPTER: Final = "adapter"  # the PEFT folder
 MERGED: Final = "merged"  # the base with the adapter in it
 WHOLE: Final = "model"  # what full fine-tuning has made
@@ -16,6 +18,7 @@ KEY: Final = "export"  # of a job
 # float32 only adds in another order; a merge in 16 bits rounds every weight that the adapter changes.
 EXACT: Final = 1e-4
 ROUNDED: Final = 5e-3
+FOUR_BITS: Final = 5e-2  # rounds every weight to one of 16 steps of its block
 LEAST_LOSS: Final = 0.1
 
 
@@ -38,7 +41,7 @@ class Order:
     tolerance: float | None
     base_files: Mapping[str, str]
     weight_files: Mapping[str, str]
-    gguf: str = ""  # the type of one GGUF file instead of safetensors: f16, bf16, q8_0
+    gguf: str = ""  # the type of one GGUF file instead of safetensors: f16, bf16, q8_0, q4_k_m
 
     @property
     def key(self) -> dict[str, Any]:
@@ -67,5 +70,5 @@ def tolerance_of(order: Order, dtype: str) -> float:
     if order.tolerance is not None:
         return order.tolerance
     if order.gguf:
-        return ROUNDED
+        return FOUR_BITS if order.gguf in SMALLER else ROUNDED
     return EXACT if order.form == ADAPTER or dtype in ("F32", "F64") else ROUNDED

@@ -24,6 +24,7 @@ from llamahome_tui.jobs.journal import read
 from llamahome_tui.jobs.store import Run, RunStore
 from tests.forge import Forge
 from tests.integration.trainer_runs import Bench, checkpoint_steps, of, show
+from tests.standin import QUANTIZE
 from tests.tinymodel import write_tokenizer
 
 BEGIN = """
@@ -339,8 +340,8 @@ def test_what_can_not_be_exported_is_refused(bench: Bench, trained: Run, tmp_pat
 def test_a_gguf_file_comes_with_its_modelfile_and_the_same_proof(
     bench: Bench, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wanted(to: Path) -> Order:
-        order, _ = order_of(context_of(bench), RunStore(bench.places), trained, str(to), False, "", None, "q8_0")
+    def wanted(to: Path, kind: str = "q8_0") -> Order:
+        order, _ = order_of(context_of(bench), RunStore(bench.places), trained, str(to), False, "", None, kind)
         return order
 
     job = job_of(bench, wanted(tmp_path / "refused"))
@@ -365,9 +366,22 @@ def test_a_gguf_file_comes_with_its_modelfile_and_the_same_proof(
         assert order.form == MERGED
         job = job_of(bench, order)
         status, events = attempt(bench, job)
+        assert status == 0, show(events)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(LlamaHomeError, match="llama-quantize is not on the PATH") as missing:
+            wanted(tmp_path / "four", "q4_k_m")
+        assert missing.value.exit == 4
+        (tmp_path / "llama-quantize").write_text(QUANTIZE)
+        (tmp_path / "llama-quantize").chmod(0o755)
+        job = job_of(bench, wanted(tmp_path / "four", "q4_k_m"))
+        status, events = attempt(bench, job, f"os.environ['PATH'] = {str(tmp_path)!r}")
     finally:
         file.write_text(kept_text)
     assert status == 0, show(events)
+    found = json.loads((tmp_path / "four" / folder.MANIFEST).read_text())
+    assert sorted(found["files"]) == ["Modelfile", "README.md", "four.gguf"]
+    assert sorted(one.name for one in (tmp_path / "four").iterdir()) == sorted([*found["files"], folder.MANIFEST])
+    assert found["proof"]["tolerance"] == 0.05
     found = json.loads((tmp_path / "one" / folder.MANIFEST).read_text())
     assert sorted(found["files"]) == ["Modelfile", "README.md", "one.gguf"]
     assert found["serve"] == f"ollama create one -f {tmp_path / 'one' / 'Modelfile'}"

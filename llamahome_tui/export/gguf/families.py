@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from llamahome_tui.errors import ModelError
 
-TYPES: Final = ("f16", "bf16", "q8_0")
+TYPES: Final = ("f16", "bf16", "q8_0", "q4_k_m")
 NEEDED: Final = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings",
     "rms_norm_eps",

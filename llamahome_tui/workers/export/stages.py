@@ -76,7 +76,7 @@ def _export(child: Child, order: Order) -> int:
     child.emit("phase", phase="save")
     if file:
         poll.total = file.steps
-        file.fill(partial, template, poll.tensor)
+        file.fill(partial, template, poll.tensor, poll)
     else:
         small(order, tensors, template, partial)
         _fill(child, order, tensors, parts, partial, poll)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from llamahome_tui.errors import ModelError
 from llamahome_tui.export.folder import Partial
+from llamahome_tui.export.gguf import smaller
 from llamahome_tui.export.gguf.modelfile import modelfile
 from llamahome_tui.export.order import MERGED, Order
 from llamahome_tui.export.tensors import Tensors
@@ -27,10 +29,15 @@ class Whole:
     plan: Plan
     name: str
     like: Path
+    kind: str
+    tool: str = ""  # what makes the file of what is written here
 
     @classmethod
     def of(cls, order: Order, tensors: Tensors) -> Whole:
-        """Raises ModelError for what can't be a GGUF file, or where the `gguf` package is missing."""
+        """Raises ModelError for what can't be a GGUF file, or where the `gguf` package is missing.
+
+        Raises NotFoundError where llama-quantize is needed and not there.
+        """
         try:
             from llamahome_tui.workers.gguf.write import Plan
         except ModuleNotFoundError as error:
@@ -39,15 +46,17 @@ class Whole:
             ) from error
         base = Path(order.base)
         return cls(
-            Plan(tensors, order.gguf, base),
+            Plan(tensors, smaller.written(order.gguf), base),
             Path(order.place).name,
             base if order.form == MERGED else Path(order.weights),
+            order.gguf,
+            smaller.tool(os.environ) if order.gguf in smaller.SMALLER else "",
         )
 
     @property
     def bytes(self) -> int:
-        """About how large it becomes."""
-        return self.plan.bytes
+        """About what it takes while it is made: the smaller file beside the one that it is made of, from above."""
+        return self.plan.bytes * (2 if self.tool else 1)
 
     @property
     def steps(self) -> int:
@@ -59,13 +68,32 @@ class Whole:
         """Its name."""
         return f"{self.name}.gguf"
 
-    def fill(self, partial: Partial, template: Path | None, progress: Callable[[], None]) -> None:
-        """Write it and what Ollama needs beside it; what an earlier attempt has finished is kept."""
+    def fill(
+        self, partial: Partial, template: Path | None, progress: Callable[[], None], wait: Callable[[], None]
+    ) -> None:
+        """Write it and what Ollama needs beside it; what an earlier attempt has finished is kept.
+
+        `progress` is called after every tensor, `wait` while another program works; both may raise to leave.
+        """
         from llamahome_tui.workers.gguf.metadata import end_ids
         from llamahome_tui.workers.gguf.write import write
 
         text = template.read_text(encoding="utf-8") if template else None
-        partial.add(self.file, lambda path: write(self.plan, path, self.name, text, progress))
+
+        def make(path: Path) -> None:
+            if not self.tool:
+                write(self.plan, path, self.name, text, progress)
+                return
+            from llamahome_tui.workers.gguf.smaller import quantise
+
+            first = path.with_name(f".f16-{self.file}")
+            try:
+                write(self.plan, first, self.name, text, progress)
+                quantise(self.tool, first, path, self.kind, wait)
+            finally:
+                first.unlink(missing_ok=True)
+
+        partial.add(self.file, make)
         folder, tokens = self.plan.folder, self.plan.words.tokens
         stops = [tokens[at] for at in end_ids(folder, self.plan.tensors.config) if 0 <= at < len(tokens)]
         settings = folder / "generation_config.json"

@@ -17,6 +17,7 @@ def weights(plan: Plan, path: Path) -> dict[str, torch.Tensor]:
     found = {}
     for place in plan.places:
         if place.source:
-            value = torch.from_numpy(gguf.quants.dequantize(held[place.name].data, place.type).copy())
+            stored = held[place.name]  # of the type that is there: llama-quantize chooses tensor by tensor
+            value = torch.from_numpy(gguf.quants.dequantize(stored.data, stored.tensor_type).copy())
             found[place.source] = restored(place, value.reshape(place.shape))
     return found

@@ -8,69 +8,21 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM
 
 from llamahome_tui.errors import IntegrityError, LlamaHomeError, ModelError
 from llamahome_tui.export.gguf.families import FAMILIES, refuse
 from llamahome_tui.export.gguf.modelfile import modelfile
-from llamahome_tui.export.gguf.vocabulary import PATTERNS, vocabulary
+from llamahome_tui.export.gguf.vocabulary import vocabulary
 from llamahome_tui.workers.export.merge import PlainTensors
 from llamahome_tui.workers.gguf.read import weights
 from llamahome_tui.workers.gguf.write import Plan, check, write
-
-TEXT = ["it's a quick brown fox, 12345 times", "  spaces\n\n\tand tabs", "нещо 日本語 😶"] * 4
-SHAPE = {
-    "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
-}  # fmt: skip
-LLAMA3 = {
-    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}  # fmt: skip
-KINDS = {
-    "llama": (LlamaConfig, {"rope_parameters": LLAMA3, "tie_word_embeddings": False}, "llama-bpe"),
-    "mistral": (MistralConfig, {"head_dim": 16, "sliding_window": None}, "tekken"),
-    "qwen2": (Qwen2Config, {}, "qwen2"),
-    "qwen3": (Qwen3Config, {"head_dim": 128}, "qwen2"),  # the only width that transformers reads back
-    "gemma3": (Gemma3TextConfig, {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}, "qwen2"),
-}
-TEMPLATE = "{{ messages[0]['content'] }}\x1b[31m{% raw %}'\"\u202e{% endraw %}"
-
-
-def _tokenizer(pre: str) -> Tokenizer:
-    pattern, (_, whole) = next(one for one in PATTERNS.items() if one[1][0] == pre)
-    made = Tokenizer(models.BPE(ignore_merges=whole))
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(
-        TEXT, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<s>", "</s>"])
-    )
-    return made
-
-
-def _model(folder: Path, kind: str) -> Path:
-    made, more, pre = KINDS[kind]
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(made(**SHAPE, **more)).float()
-    for one in model.parameters():
-        one.data = (torch.randn_like(one) * 0.2).bfloat16().float()
-    model.save_pretrained(folder)
-    _tokenizer(pre).save(str(folder / "tokenizer.json"))
-    words = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": TEMPLATE}
-    (folder / "tokenizer_config.json").write_text(json.dumps(words))
-    return folder
+from tests.ggufmodel import KINDS, TEMPLATE, model_of, tokenizer
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_file_means_the_model_it_is_made_of(kind: str, tmp_path: Path) -> None:
-    folder = _model(tmp_path / "model", kind)
+    folder = model_of(tmp_path / "model", kind)
     plan = Plan(PlainTensors(folder), "f16")
     made = tmp_path / "x.gguf"
     write(plan, made, "a name")
@@ -80,11 +32,14 @@ def test_a_file_means_the_model_it_is_made_of(kind: str, tmp_path: Path) -> None
     wanted = mine(ids).logits
     mine.load_state_dict(weights(plan, made), strict=False)
     assert (mine(ids).logits - wanted).abs().max() <= 2e-3 * wanted.abs().max()
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=made.name, dtype=torch.float32)
-    held = theirs.state_dict()
-    assert all(torch.equal(held[name], value) for name, value in weights(plan, made).items())
-    if kind not in ("llama", "gemma3"):  # of those transformers leaves the rope factors and the scale of q unread
-        assert (theirs(ids).logits - wanted).abs().max() <= 2e-3 * wanted.abs().max()
+    if kind == "gemma":  # transformers reads back no file of it; llama.cpp wants each norm with its 1
+        norms = [one for one in plan.tensors.names() if one.endswith("norm.weight")]
+        stored = {one.name: one.data for one in gguf.GGUFReader(made).tensors}
+        names = {place.source: place.name for place in plan.places}
+        assert len(norms) == 5
+        assert all(torch.equal(torch.tensor(stored[names[one]]), plan.tensors.read(one) + 1) for one in norms)
+    else:
+        _as_transformers_reads_it(kind, made, plan, ids, wanted)
     reader = gguf.GGUFReader(made)
 
     def said(key: str) -> object:
@@ -103,9 +58,17 @@ def test_a_file_means_the_model_it_is_made_of(kind: str, tmp_path: Path) -> None
     assert tokens[-1] == "[PAD319]"
 
 
+def _as_transformers_reads_it(kind: str, made: Path, plan: Plan, ids: torch.Tensor, wanted: torch.Tensor) -> None:
+    theirs = AutoModelForCausalLM.from_pretrained(made.parent, gguf_file=made.name, dtype=torch.float32)
+    held = theirs.state_dict()
+    assert all(torch.equal(held[name], value) for name, value in weights(plan, made).items())
+    if kind not in ("llama", "gemma3"):  # of those transformers leaves the rope factors and the scale of q unread
+        assert (theirs(ids).logits - wanted).abs().max() <= 2e-3 * wanted.abs().max()
+
+
 @pytest.mark.parametrize("kind", ["bf16", "q8_0"])
 def test_a_flipped_bit_is_found(kind: str, tmp_path: Path) -> None:
-    plan = Plan(PlainTensors(_model(tmp_path / "model", "qwen2")), kind)
+    plan = Plan(PlainTensors(model_of(tmp_path / "model", "qwen2")), kind)
     made = tmp_path / "x.gguf"
     write(plan, made, "a name")
     place = next(one for one in gguf.GGUFReader(made).tensors if one.name == "blk.0.ffn_up.weight")
@@ -117,15 +80,23 @@ def test_a_flipped_bit_is_found(kind: str, tmp_path: Path) -> None:
 
 
 def test_what_a_type_can_not_hold_is_refused(tmp_path: Path) -> None:
-    tensors = PlainTensors(_model(tmp_path / "model", "qwen2"))
+    tensors = PlainTensors(model_of(tmp_path / "model", "qwen2"))
     read = tensors.read
     tensors.read = lambda name: read(name) * (1e7 if name.endswith("up_proj.weight") else 1)  # type: ignore[method-assign]
     with pytest.raises(ModelError, match=r"up_proj\.weight"):
         write(Plan(tensors, "f16"), tmp_path / "x.gguf", "a name")
 
 
+def test_what_is_read_is_of_the_type_that_stands_there(tmp_path: Path) -> None:
+    tensors = PlainTensors(model_of(tmp_path / "model", "qwen2"))
+    made, meant = tmp_path / "x.gguf", Plan(tensors, "q8_0")
+    write(meant, made, "a name")
+    found = weights(Plan(tensors, "f16"), made)
+    assert all(torch.equal(found[name], value) for name, value in weights(meant, made).items())
+
+
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    plan = Plan(PlainTensors(_model(tmp_path / "model", "qwen2")), "f16")
+    plan = Plan(PlainTensors(model_of(tmp_path / "model", "qwen2")), "f16")
     with pytest.raises(OSError, match="No space left"):
         write(plan, Path("/dev/full"), "a name")
 
@@ -134,7 +105,7 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(tmp_path: Path) -> No
     with pytest.raises(ModelError, match="Gemma 2") as error:
         refuse({"architectures": ["GPT2LMHeadModel"]}, "f16")
     assert error.value.exit == 3
-    config = json.loads((_model(tmp_path / "model", "gemma3") / "config.json").read_text())
+    config = json.loads((model_of(tmp_path / "model", "gemma3") / "config.json").read_text())
     for wrong in (
         {"query_pre_attn_scalar": 7}, {"layer_types": ["full_attention"] * 2}, {"rms_norm_eps": None},
         {"rope_parameters": {"full_attention": {"rope_type": "longrope"}}}, {"hidden_activation": "relu"},
@@ -146,7 +117,7 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(tmp_path: Path) -> No
 
 
 def test_a_tokenizer_that_llama_cpp_does_not_have_is_refused(tmp_path: Path) -> None:
-    words = json.loads(_tokenizer("qwen2").to_str())
+    words = json.loads(tokenizer("qwen2").to_str())
     with pytest.raises(ModelError, match="unknown pre-tokenizer"):
         pattern = {"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Isolated", "invert": False}
         steps = [pattern, words["pre_tokenizer"]["pretokenizers"][1]]
