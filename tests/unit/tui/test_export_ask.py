@@ -20,7 +20,7 @@ from tests.looking import shown_text, until
 from tests.runfolder import make_run
 
 MakeApp = Callable[..., LlamaHomeApp]
-EMPTY = {"form": "adapter", "checkpoint": "", "to": "", "tolerance": ""}
+EMPTY = {"form": "adapter", "type": "f16", "checkpoint": "", "to": "", "tolerance": ""}
 
 
 def test_what_is_typed_as_arguments() -> None:
@@ -28,6 +28,9 @@ def test_what_is_typed_as_arguments() -> None:
     typed = {"form": "merged", "checkpoint": "best", "to": "out", "tolerance": "0.01"}
     assert arguments_of("cow", typed) == {
         "id": "cow", "merge": True, "checkpoint": "best", "to": "out", "tolerance": 0.01,
+    }  # fmt: skip
+    assert arguments_of("cow", EMPTY | {"form": "gguf", "type": "q4_k_m"}) == {
+        "id": "cow", "merge": False, "format": "gguf", "type": "q4_k_m",
     }  # fmt: skip
     for wrong in ({"checkpoint": "newest"}, {"tolerance": "much"}, {"tolerance": "2"}):
         with pytest.raises(UsageError):
@@ -55,9 +58,10 @@ async def test_from_the_key_to_the_jobs_page(
         await pilot.press("E")
         await until(pilot, lambda: isinstance(app.screen, Form) and bool(app.screen.query(Input)))
         assert "Export cow" in shown_text(app)
-        await pilot.press("right", "tab", "x", "enter")
+        await pilot.press("right", *(["right", "tab", "right"] if page else ["tab"]), "tab", "x", "enter")
         await until(pilot, lambda: "neither best, last, nor a step" in shown_text(app))
         await pilot.press("backspace", "enter")
         await until(pilot, lambda: isinstance(app.screen, RunPage) and app.screen.run.id == job.id)
         await until(pilot, lambda: "export" in shown_text(app))
-    assert asked and asked[0]["id"] == run.id and asked[0]["merge"] and asked[0]["detach"]
+    assert asked and asked[0]["id"] == run.id and asked[0]["merge"] is not page and asked[0]["detach"]
+    assert asked[0].get("type") == ("bf16" if page else None)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.errors import UsageError
+from llamahome_tui.export.gguf.families import TYPES
 from llamahome_tui.jobs.view import RunView
 from llamahome_tui.outcome import Result
 from llamahome_tui.tui.runner import run_operation
@@ -15,7 +16,7 @@ from llamahome_tui.tui.widgets.form import Field, Form
 if TYPE_CHECKING:
     from llamahome_tui.tui.app import LlamaHomeApp
 
-ADAPTER, MERGED = "adapter", "merged"
+ADAPTER, MERGED, GGUF = "adapter", "merged", "gguf"
 _HINT = "llamahome --batch runs export --help"
 
 
@@ -25,7 +26,8 @@ def ask(home: LlamaHomeApp, view: RunView, opened: Callable[[str], None]) -> Non
         home.toast("only a run that trains has something to export")
         return
     fields = [
-        Field("form", "form", ADAPTER, choices=(ADAPTER, MERGED)),
+        Field("form", "form", ADAPTER, choices=(ADAPTER, MERGED, GGUF)),
+        Field("type", "gguf numbers", TYPES[0], choices=TYPES),
         Field("checkpoint", "checkpoint", placeholder="empty: the finished run; best, last, or a step"),
         Field("to", "folder", placeholder="empty: among the exports, under the run's name"),
         Field("tolerance", "loss may differ by", placeholder="empty: as the form needs, see docs/export.md"),
@@ -33,6 +35,7 @@ def ask(home: LlamaHomeApp, view: RunView, opened: Callable[[str], None]) -> Non
     notes = [
         "tab or down goes on, left and right choose, Enter starts, Esc closes.",
         "adapter: a PEFT folder. merged: the base with the adapter in it.",
+        "gguf: merged into one file for llama.cpp and Ollama; q4_k_m needs llama-quantize.",
         "What was fully fine-tuned is exported whole either way.",
         "Its held-out loss is compared before it gets its name.",
     ]
@@ -59,6 +62,8 @@ def ask(home: LlamaHomeApp, view: RunView, opened: Callable[[str], None]) -> Non
 def arguments_of(run: str, values: Mapping[str, str]) -> dict[str, Any]:
     """The operation's arguments for what was typed. Raises UsageError."""
     found: dict[str, Any] = {"id": run, "merge": values["form"] == MERGED}
+    if values["form"] == GGUF:
+        found |= {"format": "gguf", "type": values["type"]}
     if checkpoint := values["checkpoint"]:
         if not re.fullmatch(r"best|last|(step-)?\d{1,12}", checkpoint):
             raise UsageError(f"checkpoint: {checkpoint} is neither best, last, nor a step", hint=_HINT)
