@@ -27,7 +27,7 @@ _QUANTISED: Final = {"nf4": 0.5 + 0.127 / 8, "int8": 1.0}
 _CHUNK: Final = {"cpu": 2**23, "cuda": 2**26}  # logits that exist at a time (trainer/loss.py)
 _LOGIT_COPIES: Final = 3  # in float32: logits, their softmax, their gradient
 _OF_EXPERTS: Final = ("gate_proj", "up_proj", "down_proj")  # which "all-linear" leaves alone where they are experts
-_PROCESS: Final = 470 << 20  # resident bytes of a trainer on a CPU before its model: Python, torch and its family
+PROCESS_BYTES: Final = 470 << 20  # resident bytes of a trainer on a CPU before its model: Python, torch and its family
 _REASON: Final = "an estimate from the model's config"
 
 
@@ -66,7 +66,7 @@ def estimate(spec: Spec, model: Architecture, target: Target, variant: Variant) 
         optimizer=optimizer_bytes(spec, learning),
         activations=int(variant.tokens * kept),
         logits=4 * _LOGIT_COPIES * cells,
-        workspace=int(copies + _largest_layer(model) * value) + (_PROCESS if target.kind == "cpu" else 0),
+        workspace=int(copies + _largest_layer(model) * value) + (PROCESS_BYTES if target.kind == "cpu" else 0),
     )
     return Forecast(parts, parts.total, traced=False, reason=_REASON)
 

@@ -1,15 +1,17 @@
 """From a spec to what is to be expected of it: memory by part, time of an epoch, disk, warnings, and plans that fit.
 
 Nothing is made and no weight is read. Without somebody to ask for a trace all of it is computed from the model's
-config, in milliseconds: good enough before each start.
+config, in milliseconds: good enough before each start. With a trace the formula still looks for the plans that fit, as
+far off as it was for the spec itself, and those it finds are traced too.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from llamahome_tui.data.ahead import Ahead, ahead, sequences_of
 from llamahome_tui.models.folder import read_json
@@ -17,7 +19,7 @@ from llamahome_tui.training import auto, earlier, fit, launch
 from llamahome_tui.training.architecture import Architecture
 from llamahome_tui.training.cards import card_here
 from llamahome_tui.training.earlier import Ended, Learned
-from llamahome_tui.training.estimate import estimate, flops_per_token, learning_of, optimizer_bytes
+from llamahome_tui.training.estimate import PROCESS_BYTES, estimate, flops_per_token, learning_of, optimizer_bytes
 from llamahome_tui.training.fit import Plan
 from llamahome_tui.training.forecast import Forecast, Parts, Target, Variant
 from llamahome_tui.training.rejected import rejected
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from llamahome_tui.training.shape import Spec
 
 _PEAK_SHARE: Final = 0.4  # of a card's peak, taken where no run has shown better
+# Forecasts of settled specs with their micro-batches, in order, by a trace of the model.
+Trace: TypeAlias = Callable[[Target, Sequence[tuple["Spec", Variant]]], Sequence[Forecast]]
 _TOKEN_BYTES: Final = 5  # of prepared data: an id and its mask
 
 
@@ -122,9 +126,17 @@ class Foresight:
 
 
 def foresee(
-    context: Context, spec: Spec, located: Located, room: Room, rows: int, *, quick: bool = False, plans: bool = True
+    context: Context,
+    spec: Spec,
+    located: Located,
+    room: Room,
+    rows: int,
+    *,
+    quick: bool = False,
+    plans: bool = True,
+    trace: Trace | None = None,
 ) -> Foresight:
-    """What a checked spec would take on a device, by formula. `rows` is how many there are to train on.
+    """What a checked spec would take on a device, by formula or by `trace`. `rows` is how many there are to train on.
 
     `quick` tokenises no more than a sample of the rows; `plans` looks for alternatives where it does not fit.
     Raises ModelError where the config does not say what is needed, and what `data.prepare` raises for rows.
@@ -135,25 +147,52 @@ def foresee(
     model = Architecture.of(read_json(config), str(config))
     seen = ahead(spec, located.path, context.places.prepared, rows, quick=quick)
     runs = list(earlier.ended(RunStore(context.places)))
-    return _foreseen(context, spec, model, room, seen, runs, plans=plans)
+    return _foreseen(context, spec, model, room, seen, runs, plans=plans, trace=trace)
 
 
 def _foreseen(
-    context: Context, spec: Spec, model: Architecture, room: Room, seen: Ahead, runs: list[Ended], *, plans: bool
+    context: Context,
+    spec: Spec,
+    model: Architecture,
+    room: Room,
+    seen: Ahead,
+    runs: list[Ended],
+    *,
+    plans: bool,
+    trace: Trace | None,
 ) -> Foresight:
     target, devices = room.target, launch.processes(spec)
     shared = room.free_bytes // (1 if target.kind == "cuda" else devices)
     constant = earlier.learned(runs, target)
 
-    def asked(wanted: Spec) -> Forecast:
-        settled, variant = settle(wanted, model, target, _capped(wanted, seen), shared)
-        found = estimate(settled, model, target, variant)
-        return replace(found, predicted_bytes=constant.applied(found.parts.total))
+    def settled_as(wanted: Spec) -> tuple[Spec, Variant]:
+        return settle(wanted, model, target, _capped(wanted, seen), shared)
 
+    def asked(wanted: Spec) -> Forecast:
+        settled, variant = settled_as(wanted)
+        found = estimate(settled, model, target, variant)
+        return replace(found, predicted_bytes=constant.applied(round(found.parts.total * off)))
+
+    off = 1.0  # of a formula, from what a trace gives
     settled, variant = settle(spec, model, target, seen, shared)
     found = asked(spec)
+    if trace is not None:
+        traced = _traced(trace, target, [(settled, variant)])[0]
+        if traced.traced:
+            off = traced.parts.total / max(1, found.parts.total)
+            found = replace(traced, predicted_bytes=constant.applied(traced.parts.total))
+        else:
+            found = replace(found, reason=", ".join(word for word in (found.reason, traced.reason) if word))
     seconds, source = _time(spec, model, target, seen, runs, devices)
     wanted = plans and found.predicted_bytes > shared
+    alternatives = fit.plans(spec, seen.longest, shared, asked, seconds) if wanted else ()
+    if trace is not None and found.traced and alternatives:
+        asked_for = [settled_as(fit.changed(spec, plan.set)) for plan in alternatives]
+        alternatives = tuple(
+            plan if not one.traced else replace(plan, predicted_bytes=constant.applied(one.parts.total))
+            for plan, one in zip(alternatives, _traced(trace, target, asked_for), strict=True)
+            if not one.traced or constant.applied(one.parts.total) <= shared
+        )
     learning = learning_of(spec, model)
     return Foresight(
         parts=found.parts,
@@ -173,8 +212,17 @@ def _foreseen(
         disk=_disk(context, spec, model, seen),
         trainable_parameters=learning.total,
         warnings=tuple(rejected(spec)),
-        alternatives=fit.plans(spec, seen.longest, shared, asked, seconds) if wanted else (),
+        alternatives=alternatives,
     )
+
+
+def _traced(trace: Trace, target: Target, questions: Sequence[tuple[Spec, Variant]]) -> list[Forecast]:
+    """The answers, with what a process holds before its model where that is the device's memory too."""
+    beside = PROCESS_BYTES if target.kind == "cpu" else 0
+    return [
+        replace(one, parts=replace(one.parts, workspace=one.parts.workspace + beside)) if one.traced else one
+        for one in trace(target, questions)
+    ]
 
 
 def settle(spec: Spec, model: Architecture, target: Target, seen: Ahead, free: int) -> tuple[Spec, Variant]:

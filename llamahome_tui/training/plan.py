@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.errors import ModelError, NotFoundError, UsageError
 from llamahome_tui.jobs import devices
@@ -16,6 +17,7 @@ from llamahome_tui.training import checks, planned_for, weights
 from llamahome_tui.training.commands import read_words
 from llamahome_tui.training.fit import words_of
 from llamahome_tui.training.fit_file import write_into
+from llamahome_tui.training.forecast import Forecast, Parts, Target, Variant
 from llamahome_tui.training.foresee import foresee
 from llamahome_tui.workers.child import ask
 from llamahome_tui.workers.commands import python_of
@@ -55,16 +57,14 @@ def plan(
     read = read_words(context, spec, set, model, data, None)
     checked = _checked(context, read)
     wanted, located = checked.spec, checked.located
-    folder = wanted.model.adapter or (str(located.adapter) if located.adapter else "")
-    request = PlanRequest(wanted.to_dict(), str(located.path), weights.base_name(located), folder)
     yield Progress(f"looking at {clean(located.id, limit=200)}", 0)
-    python = python_of(context, wanted.to_dict())
-    found = next(one for one in ask(python, _MODULE, request.to_line(), context.environ) if one["type"] == "plan")
-    if found["left"]:
-        yield Note(clean(found["left"], limit=2000))
     if room is None:
         room = planned_for.here(checked.candidates)
-    foresight = foresee(context, wanted, located, room, checked.rows)
+    worker = _Worker(context, wanted, located)
+    foresight = foresee(context, wanted, located, room, checked.rows, trace=worker.trace)
+    found = worker.plan
+    if found["left"]:
+        yield Note(clean(found["left"], limit=2000))
     for warning in foresight.warnings:
         yield Note(warning, Level.WARNING)
     written = None
@@ -98,6 +98,44 @@ def plan(
         changed=written is not None,
         next=_next(spec, foresight.alternatives, written),
     )
+
+
+@dataclass(slots=True)
+class _Worker:
+    """Asks the child that builds the model; the first answer counts its parameters too, as `plan`."""
+
+    context: Context
+    spec: Spec
+    located: Located
+    plan: dict[str, Any] = field(default_factory=dict)
+
+    def trace(self, target: Target, questions: Sequence[tuple[Spec, Variant]]) -> list[Forecast]:
+        """The forecast of each question, or the reason why there is none."""
+        spec, located = self.spec, self.located
+        folder = spec.model.adapter or (str(located.adapter) if located.adapter else "")
+        request = PlanRequest(
+            spec.to_dict(),
+            str(located.path),
+            weights.base_name(located),
+            folder,
+            asdict(target),
+            [(one.to_dict(), asdict(variant)) for one, variant in questions],
+        )
+        python = python_of(self.context, spec.to_dict())
+        found = []
+        for record in ask(python, _MODULE, request.to_line(), self.context.environ):
+            if record["type"] == "plan":
+                self.plan = record
+            elif record["type"] == "forecast":
+                found.append(_forecast(record))
+        return found
+
+
+def _forecast(record: Mapping[str, Any]) -> Forecast:
+    if record["parts"] is None:
+        return Forecast(Parts(), 0, reason=f"the model cannot be traced: {clean(record['reason'], limit=500)}")
+    parts = Parts(**record["parts"])
+    return Forecast(parts, parts.total, traced=True, reason="a trace of the trainer's step")
 
 
 def _checked(context: Context, spec: Spec) -> checks.Checked:

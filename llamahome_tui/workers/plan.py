@@ -1,18 +1,20 @@
-"""The child behind `train plan`: the model on the meta device with its adapter, counted; no weight is read.
+"""The child behind `train plan`: the model on the meta device with its adapter, counted and traced; no weight is read.
 
-`python -m llamahome_tui.workers.plan`: a request line on stdin, JSON lines on stdout (`plan`, `end`, `error`).
+`python -m llamahome_tui.workers.plan`: a request line on stdin, JSON lines on stdout (`plan`, `forecast`, `end`,
+`error`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui.errors import ModelError
+from llamahome_tui.training.forecast import Target, Variant
 
 if TYPE_CHECKING:
     from llamahome_tui.training.spec import Spec
@@ -20,12 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """A checked spec's tables, the model's folder and name, and the adapter that it goes on from ("": a new one)."""
+    """A checked spec's tables, the model's folder and name, and the adapter that it goes on from ("": a new one).
+
+    `traces` are what to forecast for `target`: a spec's tables, all settled, and a micro-batch of it each.
+    """
 
     spec: Mapping[str, Any]
     path: str
     name: str
     adapter: str = ""
+    target: Mapping[str, Any] = field(default_factory=dict)
+    traces: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = ()
 
     def to_line(self) -> str:
         """One line of JSON."""
@@ -39,6 +46,8 @@ class PlanRequest:
 
 def answer(request: PlanRequest, emit: Callable[..., None]) -> None:
     """Emit one `plan`: parameters in all, those that learn, both by kind of module, and the settled "auto" values.
+
+    Then a `forecast` for each of the request's traces: `parts`, or the `reason` why the model cannot be traced.
 
     Raises SpecError for targets that the model has not, ModelError where it cannot be built without its weights.
     """
@@ -72,7 +81,21 @@ def answer(request: PlanRequest, emit: Callable[..., None]) -> None:
             "training.weight_decay": auto.weight_decay(spec.training.weight_decay, lora=lora),
         },
     )
+    for tables, variant in request.traces:
+        _trace(request, Spec.from_dict(tables), Variant(**variant), emit)
     emit("end", device=device.type)
+
+
+def _trace(request: PlanRequest, spec: Spec, variant: Variant, emit: Callable[..., None]) -> None:
+    from llamahome_tui.workers.tracing import trace
+
+    start = Path(request.adapter) if request.adapter else None
+    try:
+        parts = trace(spec, Path(request.path), start, Target(**request.target), variant)
+    except Exception as problem:  # noqa: BLE001 - any model's code may ask for what a tensor without values has not
+        emit("forecast", parts=None, reason=f"{type(problem).__name__}: {problem}"[:500])
+    else:
+        emit("forecast", parts=parts.to_dict(), reason="")
 
 
 def _trained(spec: Spec, request: PlanRequest) -> tuple[Any, str]:

@@ -46,12 +46,20 @@ def looks_first(spec: Spec, folder: Path) -> bool:
     return any("expert" in name for file in weight_files(folder) for name in read_header(file).tensors)
 
 
-def skeleton(folder: Path) -> Any:
-    """The model of a folder on the meta device: all names and shapes, no memory. None where it cannot be built so."""
+def skeleton(folder: Path, *, layers: int = 0) -> Any:
+    """The model of a folder on the meta device: all names and shapes, no memory. None where it cannot be built so.
+
+    With `layers` only so many of its blocks, the first ones.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if layers:
+            text = config.get_text_config()
+            text.num_hidden_layers = layers
+            if kinds := getattr(text, "layer_types", None):
+                text.layer_types = list(kinds)[:layers]
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (RuntimeError, NotImplementedError, ValueError, KeyError, OSError, ImportError):

@@ -132,7 +132,7 @@ class Stepper:
             before = rng.snapshot()
             mine = ""
             try:
-                weight, loss, sums = self._accumulate(items)
+                weight, loss, sums = self.gradient(items)
             except (RuntimeError, MemoryError) as error:
                 if not memory.is_exhausted(error):
                     raise
@@ -167,8 +167,11 @@ class Stepper:
         self._peak_elsewhere = max(self._peak_elsewhere, *peaks)
         return list(said)
 
-    def _accumulate(self, items: Mapping[int, Item]) -> tuple[int, Any, dict[str, Any]]:
-        """The gradient of the step: its weight, and the sums of losses and of what is reported beside them."""
+    def gradient(self, items: Mapping[int, Item]) -> tuple[int, Any, dict[str, Any]]:
+        """Add up the gradient of a step over rows, by index.
+
+        Gives its weight, and the sums of losses and of what is reported beside them.
+        """
         whole = self.objective.whole(list(items.values()), self._summed)
         share = 1.0 / max(1, whole.weight)
         total = torch.zeros((), dtype=torch.float32, device=self.trainee.device)
