@@ -145,6 +145,9 @@ def _measured(case: Case, folder: Path) -> int:
                 quantization_config=quantised.settings(spec.model.quantization, dtype, (), None),
             )  # fmt: skip
             quantised.steady(base)
+        for parameter in base.parameters():  # what is not quantised still lies in the file, which counts as a whole
+            if parameter.dtype == dtype:
+                parameter.data = parameter.data.clone()
     model = base
     if spec.lora.enabled:
         targets = adapter.targets_of(spec, base, lambda: adapter.skeleton(folder))

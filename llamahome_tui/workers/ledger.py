@@ -11,6 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Kind = Literal["activations", "logits", "workspace", "gradients"]
+# Operations that make a tensor of their input's size inside of themselves, on CPUs and GPUs alike, and give it back.
+_COPYING = frozenset({torch.ops.aten.logsumexp.default})
 
 
 @dataclass(slots=True)
@@ -22,16 +24,17 @@ class _Held:
 class Ledger(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
     """What is made inside of it, in bytes, by kind: logits by their last dimension, the rest by `phase`.
 
-    A storage counts from the operation that made it until nothing refers to it any more; views count once. `peak` is
-    how the most of them together was made up.
+    A storage counts from the operation that made it until nothing refers to it any more; views count once. `peaks` has
+    for each phase how the most of them together was made up.
     """
 
     def __init__(self, vocabulary: int, outside: Iterable[Any]) -> None:
         super().__init__()
         self.phase: Kind = "activations"
-        self.peak: dict[Kind, int] = dict.fromkeys(("activations", "logits", "workspace", "gradients"), 0)
-        self._now = dict(self.peak)
-        self._total = self._most = 0
+        self.peaks: dict[Kind, dict[Kind, int]] = {}
+        self._now: dict[Kind, int] = dict.fromkeys(("activations", "logits", "workspace", "gradients"), 0)
+        self._most: dict[Kind, int] = {}
+        self._total = 0
         self._vocabulary = vocabulary
         self._held: dict[int, _Held] = {}
         # Weights are there before and after, and are counted elsewhere.
@@ -39,6 +42,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
+        if function in _COPYING:
+            self._add(torch.empty_like(args[0]))
         for one in out if isinstance(out, list | tuple) else (out,):
             if isinstance(one, torch.Tensor):
                 self._add(one)
@@ -62,9 +67,9 @@ class Ledger(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
         weakref.finalize(storage, self._gone, key)
         self._now[kind] += held.bytes
         self._total += held.bytes
-        if self._total > self._most:
-            self._most = self._total
-            self.peak = dict(self._now)
+        if self._total > self._most.get(self.phase, 0):
+            self._most[self.phase] = self._total
+            self.peaks[self.phase] = dict(self._now)
 
     def _gone(self, key: int) -> None:
         held = self._held.pop(key)

@@ -3,7 +3,8 @@
 The model is built from its config on the meta device, its parameters become fake tensors, and the real `Stepper` adds
 up a gradient under `FakeTensorMode`. It all stands on the CPU, for a GPU too: both keep the same tensors for the
 backward pass, since fused attention keeps no scores on either. Deep models of equal layers are traced with a few of
-them and drawn out, which is exact where memory grows by the same for each layer.
+them and drawn out, which is exact where memory grows by the same for each layer: so the peaks of the forward and of
+the backward pass are drawn out on their own, since which of them is the higher one may change with the depth.
 """
 
 from __future__ import annotations
@@ -60,9 +61,13 @@ def trace(
     layers = _layers(folder)
     same = not isinstance(spec.training.gradient_checkpointing, float) or spec.training.gradient_checkpointing in (0, 1)
     if whole or layers <= SHALLOW or not same:
-        return _traced(spec, folder, start, target, variant, 0)
+        return _highest(_traced(spec, folder, start, target, variant, 0))
     few, more = (_traced(spec, folder, start, target, variant, count) for count in FEW)
-    return _drawn_out(few, more, layers)
+    return _highest([_drawn_out(*pair, layers) for pair in zip(few, more, strict=True)])
+
+
+def _highest(peaks: list[Parts]) -> Parts:
+    return max(peaks, key=lambda parts: parts.total)
 
 
 def _drawn_out(few: Parts, more: Parts, layers: int) -> Parts:
@@ -89,7 +94,8 @@ def _layers(folder: Path) -> int:
     return int(getattr(config, "num_hidden_layers", 0)) if alike and not experts else 0
 
 
-def _traced(spec: Spec, folder: Path, start: Path | None, target: Target, variant: Variant, layers: int) -> Parts:
+def _traced(spec: Spec, folder: Path, start: Path | None, target: Target, variant: Variant, layers: int) -> list[Parts]:
+    """The parts at the peak of each pass; 0 layers: all of them."""
     precision = auto.precision(spec.training.precision, device=target.kind, bf16=target.bf16)
     model, base = _built(spec, folder, start, precision, layers)
     with FakeTensorMode(allow_non_fake_inputs=True), _chunks_of(target):
@@ -105,15 +111,10 @@ def _traced(spec: Spec, folder: Path, start: Path | None, target: Target, varian
         with ledger, _told(ledger):
             stepper.gradient(items)
         optimizer = sum(_state_bytes(spec, target, model))
-    return Parts(
-        weights=weights,
-        adapter=adapted,
-        gradients=ledger.peak["gradients"],
-        optimizer=optimizer,
-        activations=ledger.peak["activations"],
-        logits=ledger.peak["logits"],
-        workspace=ledger.peak["workspace"],
-    )
+    return [
+        Parts(weights=weights, adapter=adapted, optimizer=optimizer, **ledger.peaks[phase])
+        for phase in ("activations", "workspace")
+    ]
 
 
 def _built(spec: Spec, folder: Path, start: Path | None, precision: auto.Precision, layers: int) -> tuple[Any, Any]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from llamahome_tui.config.places import Places
+from llamahome_tui.data.ahead import Ahead
 from llamahome_tui.errors import ModelError
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.training import fit
@@ -16,7 +19,9 @@ from llamahome_tui.training.architecture import Architecture
 from llamahome_tui.training.earlier import Ended, learned, speed
 from llamahome_tui.training.estimate import estimate, flops_per_token, learning_of
 from llamahome_tui.training.fit_file import write_into
-from llamahome_tui.training.forecast import Forecast, Target, Variant
+from llamahome_tui.training.forecast import Forecast, Parts, Target, Variant
+from llamahome_tui.training.foresee import Foresight, _foreseen
+from llamahome_tui.training.planned_for import Room
 from llamahome_tui.training.rejected import rejected
 from llamahome_tui.training.spec import Spec, make_spec
 
@@ -154,3 +159,43 @@ def test_the_speed_of_an_earlier_run_counts_for_the_same_model_and_device_only()
     assert speed([ended(1, 1)], cpu, spec_of(lora={"enabled": False})) is None
     other = replace(ended(1, 1), spec={"model": {"id": "other"}, "method": {}, "lora": {}})
     assert speed([other], cpu, spec_of()) is None
+
+
+def foresight(trace: Any, room_bytes: int, here: Path) -> Foresight:
+    room = Room(Target("cuda", "a card", room_bytes), room_bytes, here=False)
+    seen = Ahead(1000, 1024, 1_024_000, True, "all rows")
+    context: Any = SimpleNamespace(places=Places(here, here, here, here, here))
+    model = Architecture.of(LLAMA_8B, "")
+    return _foreseen(context, spec_of(), model, room, seen, [], plans=True, trace=trace)
+
+
+def test_a_trace_takes_the_formulas_place_and_is_asked_about_the_plans_too(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def twice(target: Target, questions: Any) -> list[Forecast]:
+        asked.append(len(questions))
+        found = []
+        for spec, variant in questions:
+            parts = estimate(spec, Architecture.of(LLAMA_8B, ""), target, variant).parts
+            doubled = Parts(**{name: 2 * size for name, size in parts.to_dict().items()})
+            # The third plan turns out to take more than anything has.
+            if len(asked) > 1 and len(found) == 2:
+                doubled = replace(doubled, workspace=1 << 50)
+            found.append(Forecast(doubled, doubled.total, traced=True, reason="a trace"))
+        return found
+
+    by_formula, traced = foresight(None, 24 * GIB, tmp_path), foresight(twice, 24 * GIB, tmp_path)
+    assert by_formula.fits and not by_formula.traced
+    assert traced.traced and not traced.fits and traced.reason == "a trace"
+    assert traced.predicted_bytes == 2 * by_formula.predicted_bytes
+    assert asked[0] == 1 and asked[1] == len(traced.alternatives) + 1
+    assert all(plan.predicted_bytes <= 24 * GIB for plan in traced.alternatives)
+
+
+def test_what_cannot_be_traced_stays_an_estimate_and_says_why(tmp_path: Path) -> None:
+    def refused(_target: Target, questions: Any) -> list[Forecast]:
+        return [Forecast(Parts(), 0, reason="it looks at values") for _ in questions]
+
+    found = foresight(refused, 80 * GIB, tmp_path)
+    assert not found.traced and "it looks at values" in found.reason and "config" in found.reason
+    assert found.predicted_bytes == foresight(None, 80 * GIB, tmp_path).predicted_bytes
