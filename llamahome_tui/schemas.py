@@ -228,13 +228,26 @@ RESULTS: dict[str, dict[str, Any]] = {
     "runs compare": shape({
         "metric": TEXT, "higher_is_better": BOOL, "axis": word("step", "tokens", "time"), "comparable": BOOL,
         "best": or_null(shape({"run": TEXT, "value": NUMBER, "step": COUNT})), "why_not": array(TEXT),
-        "same_eval_rows": or_null(BOOL), "same_objective": BOOL, "runs": array(OBJECT),
+        "same_eval_rows": or_null(BOOL), "same_objective": BOOL,
+        "runs": array(shape({
+            "id": TEXT, "name": TEXT, "kind": TEXT, "status": TEXT, "step": or_null(COUNT), "steps": or_null(COUNT),
+            "attempts": or_null(COUNT), "remote": BOOL, "host": or_null(TEXT), "final": or_null(NUMBER),
+            "best": or_null(shape({"value": NUMBER, "step": COUNT})), "loss": or_null(NUMBER), "evaluation": OBJECT,
+            "tokens": or_null(NUMBER), "tokens_per_s": or_null(NUMBER), "memory_bytes": or_null(COUNT),
+            "seconds": NUMBER, "unreadable_lines": COUNT, "fault": TEXT,
+        })),
         "differences": array(shape({"key": TEXT, "values": OBJECT})),
         "curves": array(shape({"run": TEXT, "metric": TEXT, "measured": COUNT, "points": array(array(NUMBER))})),
         "aligned": array(shape({
             "metric": TEXT, "axis": word("step", "tokens", "time"), "x": array(NUMBER), "values": OBJECT,
         })),
-        "answers": array(OBJECT),
+        "answers": array(shape({
+            "run": TEXT, "other": TEXT, "rows": COUNT, "wins": COUNT, "losses": COUNT, "ties": COUNT, "p": NUMBER,
+            "difference": NUMBER, "low": or_null(NUMBER), "high": or_null(NUMBER),
+            "samples": array(shape({
+                "prompt": TEXT, "expected": TEXT, "text": TEXT, "right": BOOL, "other_text": TEXT, "other_right": BOOL,
+            })),
+        })),
     }),
     "cache usage": OBJECT,
     "logs list": array(shape({"name": TEXT, "size_bytes": COUNT, "modified": TIME, "kind": TEXT, "path": TEXT})),

@@ -20,7 +20,7 @@ _PLAIN = "_.-=+*#@"
 def compared_lines(data: Any, paper: Paper) -> Iterator[str]:
     """Results, differences, curves, values at the same x, answers to the same rows."""
     runs = data["runs"]
-    letters = {one["id"]: letter(at) for at, one in enumerate(runs)}
+    letters = _Letters({one["id"]: letter(at) for at, one in enumerate(runs)})
     yield from _results(data, letters, paper)
     for one in runs:
         if one["fault"] or one["remote"]:
@@ -48,9 +48,12 @@ def compared_lines(data: Any, paper: Paper) -> Iterator[str]:
     yield from _curves(data, letters, paper)
     for one in data["aligned"]:
         yield ""
-        heads = (f"{one['metric']} BY {one['axis']}".upper(), *(letters[run] for run in one["values"]))
-        columns = list(one["values"].values())
-        rows = [(_x(x, one["axis"]), *(_number(values[at]) for values in columns)) for at, x in enumerate(one["x"])]
+        columns = {run: values for run, values in one["values"].items() if isinstance(values, list)}
+        heads = (f"{one['metric']} BY {one['axis']}".upper(), *(letters[run] for run in columns))
+        rows = [
+            (_x(x, one["axis"]), *(_number(value) for value in values))
+            for x, *values in zip(one["x"], *columns.values(), strict=False)
+        ]
         yield from table(heads, rows, right=" ".join(heads[1:]))
     for one in data["answers"]:
         yield from _answered(one, letters)
@@ -85,21 +88,29 @@ def _curves(data: Mapping[str, Any], letters: Mapping[str, str], paper: Paper) -
     width = max(16, min(60, paper.columns - 20))
     by_metric: dict[str, list[Any]] = {}
     for one in data["curves"]:
-        by_metric.setdefault(one["metric"], []).append(one)
+        if points := [point[:2] for point in one["points"] if len(point) >= 2]:
+            by_metric.setdefault(one["metric"], []).append((one["run"], points))
     for metric, curves in by_metric.items():
-        points = [point for one in curves for point in one["points"]]
+        points = [point for _, of_run in curves for point in of_run]
         left, right = min(p[0] for p in points), max(p[0] for p in points)
         low, high = min(p[1] for p in points), max(p[1] for p in points)
         yield ""
         axis = data["axis"]
         yield clean(f"{metric}, {low:.4g} to {high:.4g}, by {axis} {_x(left, axis)} to {_x(right, axis)}")
         bars = _BARS if paper.symbols else _PLAIN
-        for one in curves:
+        for run, of_run in curves:
             cells: list[list[float]] = [[] for _ in range(width)]
-            for x, y in one["points"]:
+            for x, y in of_run:
                 cells[round((x - left) / (right - left) * (width - 1)) if right > left else 0].append(y)
             drawn = "".join(_bar(sum(c) / len(c), low, high, bars) if c else " " for c in cells)
-            yield f"  {letters[one['run']]}  {drawn}".rstrip()
+            yield f"  {letters[run]}  {drawn}".rstrip()
+
+
+class _Letters(dict[str, str]):
+    """The letter of each run by its id; of one that is not among those compared, its id."""
+
+    def __missing__(self, run: str) -> str:
+        return clean(run, limit=64)
 
 
 def _bar(value: float, low: float, high: float, bars: str) -> str:
@@ -108,7 +119,8 @@ def _bar(value: float, low: float, high: float, bars: str) -> str:
 
 def _answered(one: Mapping[str, Any], letters: Mapping[str, str]) -> Iterator[str]:
     mine, other = letters[one["run"]], letters[one["other"]]
-    between = "" if one["low"] is None else f", 95% {one['low']:+.1%} to {one['high']:+.1%}"
+    known = one["low"] is not None and one["high"] is not None
+    between = f", 95% {one['low']:+.1%} to {one['high']:+.1%}" if known else ""
     yield ""
     yield (
         f"{one['rows']} held-out rows answered by both: {other} beats {mine} on {one['wins']}, loses {one['losses']}, "
@@ -131,8 +143,8 @@ def _value(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else clean(str(value), limit=40)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.5g}"
+def _number(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, int | float) else ""
 
 
 def _counted(value: float | None) -> str:
