@@ -18,7 +18,7 @@ from llamahome_tui.workers.gguf import metadata
 from llamahome_tui.workers.gguf.layout import Place, Type, layout, values
 
 ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
-SLICE = 1 << 22  # numbers that are rounded at once: what rounding needs beside the tensor itself
+SLICE = 1 << 18  # numbers that are rounded at once: what rounding needs beside the tensor itself
 Progress = Callable[[], None]
 
 
@@ -68,6 +68,7 @@ def write(plan: Plan, path: Path, name: str, template: str | None = None, progre
         for place in plan.places:
             for part in _slices(values(place, plan.tensors)):
                 file.write(_rounded(part, place).data)
+            part = None  # it holds the whole tensor, and the next one is read
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
             progress()
         file.flush()
@@ -79,27 +80,38 @@ def write(plan: Plan, path: Path, name: str, template: str | None = None, progre
 
 def check(plan: Plan, path: Path, template: str | None = None, progress: Progress = lambda: None) -> None:
     """Hold a file against what was meant: every number within its type's rounding, tokens and template exactly."""
-    reader = gguf.GGUFReader(path)
-    held = {one.name: one for one in reader.tensors}
+    held = _header(plan, path, template)
     if set(held) != {place.name for place in plan.places}:
         raise _differs(path, "its tensors")
     with path.open("rb") as file:  # read, not mapped, so that what was read does not stay in memory
         for place in plan.places:
-            stored = held[place.name]
-            if tuple(reversed(stored.shape.tolist())) != tuple(place.shape) or stored.tensor_type != place.type:
+            shape, kind, offset = held[place.name]
+            if shape != tuple(place.shape) or kind != place.type:
                 raise _differs(path, place.name)
-            file.seek(stored.data_offset)
+            file.seek(offset)
             width = place.bytes // place.shape[0]
             for part in _slices(values(place, plan.tensors)):
                 raw = numpy.frombuffer(file.read(part.shape[0] * width), numpy.uint8).reshape(part.shape[0], width)
                 found = torch.from_numpy(gguf.quants.dequantize(raw, place.type).copy())
                 if not _agrees(part.float(), found.reshape(part.shape), place.type):
                     raise _differs(path, place.name)
+            part = None
             progress()
+
+
+def _header(plan: Plan, path: Path, template: str | None) -> dict[str, tuple[tuple[int, ...], Type, int]]:
+    """Hold tokens and template against what was meant; gives each tensor's shape, type and place in the file.
+
+    A reader keeps an object for every word of the vocabulary: it is gone before the first tensor is read.
+    """
+    reader = gguf.GGUFReader(path)
     if _field(reader, "tokenizer.ggml.tokens") != list(plan.words.tokens):
         raise _differs(path, "its tokens")
     if template is not None and template and _field(reader, "tokenizer.chat_template") != template:
         raise _differs(path, "its chat template")
+    return {
+        one.name: (tuple(reversed(one.shape.tolist())), one.tensor_type, int(one.data_offset)) for one in reader.tensors
+    }
 
 
 def _agrees(meant: torch.Tensor, found: torch.Tensor, kind: Type) -> bool:
