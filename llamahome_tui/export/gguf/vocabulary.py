@@ -52,10 +52,7 @@ def vocabulary(tokenizer: Mapping[str, Any], size: int) -> Vocabulary:
     model = tokenizer.get("model") or {}
     if model.get("type") != "BPE":
         raise unknown(f"a model of the kind {model.get('type')}")
-    merges = [tuple(one.split(" ", 1)) if isinstance(one, str) else tuple(one) for one in model.get("merges") or []]
-    table: dict[int, str] = {int(at): token for token, at in model["vocab"].items()}
-    added = {int(one["id"]): one for one in tokenizer.get("added_tokens") or []}
-    table.update({at: one["content"] for at, one in added.items()})
+    table, added, merges = _read(tokenizer, model)
     if table and max(table) >= size:
         raise unknown(f"token {max(table)} has no row in the embedding of {size}")
     byte_kind = bool(model.get("byte_fallback"))
@@ -71,6 +68,26 @@ def vocabulary(tokenizer: Mapping[str, Any], size: int) -> Vocabulary:
     if any(" " in half for merge in merges for half in merge):
         raise unknown("a merge holds a space")
     return Vocabulary("gpt2", pre, tokens, tuple(types), merges=tuple(" ".join(merge) for merge in merges))
+
+
+def _read(
+    tokenizer: Mapping[str, Any], model: Mapping[str, Any]
+) -> tuple[dict[int, str], dict[int, Mapping[str, Any]], list[tuple[str, ...]]]:
+    """Tokens by id, the added ones among them, and the merges. The file is anybody's: what is none is refused."""
+    try:
+        merges = [tuple(one.split(" ", 1)) if isinstance(one, str) else tuple(one) for one in model.get("merges") or []]
+        table: dict[int, str] = {int(at): token for token, at in model["vocab"].items()}
+        added = {int(one["id"]): one for one in tokenizer.get("added_tokens") or []}
+        table.update({at: one["content"] for at, one in added.items()})
+        for text in (*table.values(), *(half for merge in merges for half in merge)):
+            text.encode("utf-8")  # half a pair of surrogates has no bytes
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise unknown(f"its vocabulary can't be read ({type(error).__name__})") from error
+    if any(len(merge) != 2 for merge in merges):
+        raise unknown("a merge that is no pair")
+    if any(at < 0 for at in table):
+        raise unknown("a token below 0")
+    return table, added, merges
 
 
 def _type(token: str | None, added: Mapping[str, Any] | None, bytes_too: bool, unk: str | None) -> int:
