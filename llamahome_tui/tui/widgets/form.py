@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +126,19 @@ class Form(ModalScreen[Mapping[str, str] | None]):
             return
         self.dismiss(values)
 
-    def action_complete(self) -> None:
+    async def _typed(self) -> None:
+        """Until the line has taken what was typed before.
+
+        Keys that change lines are handled before the lines are (`priority`), so that what is typed after them can't
+        still go to the line before; so they wait for what was typed ahead of them.
+        """
+        taken = asyncio.Event()
+        if self.focused is not None and self.focused.call_later(taken.set):
+            await taken.wait()
+
+    async def action_complete(self) -> None:
         """Go on with what is typed as far as there is one way, else to the next line."""
+        await self._typed()
         for field in self._fields:
             widget = self._of(field)
             if widget is self.focused and isinstance(widget, Input) and field.complete is not None and widget.value:
@@ -138,12 +150,14 @@ class Form(ModalScreen[Mapping[str, str] | None]):
                     return
         self.focus_next()
 
-    def action_before(self) -> None:
+    async def action_before(self) -> None:
         """To the line before."""
+        await self._typed()
         self.focus_previous()
 
-    def action_after(self) -> None:
+    async def action_after(self) -> None:
         """To the next line."""
+        await self._typed()
         self.focus_next()
 
     def action_turn(self, by: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from llamahome_tui.errors import UsageError
@@ -82,3 +83,15 @@ async def test_where_it_does_not_fit_f5_sets_the_best_plan(make_app: MakeApp, mo
         await pilot.press("f5")
         await until(pilot, lambda: "memory: fits" in shown_text(app))
         assert form.values != before
+
+
+async def test_keys_that_come_faster_than_lines_take_them_go_where_they_belong(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("N")
+        form = app.screen
+        assert isinstance(form, NewRun)
+        for key in ("d", "tab", "tab", *"demo", "down", "x"):  # as a terminal hands over what was typed meanwhile
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: "x" in "".join(form.values.values()))
+        assert (form.values["model"], form.values["data"], form.values["name"]) == ("demo", "demo", "x")
