@@ -93,7 +93,7 @@ def spec_of(case: Case) -> Any:
 def forecast(case: Case, folder: Path) -> Any:
     """The forecast's parts for this CPU."""
     from llamahome_tui.training.forecast import Target, Variant
-    from llamahome_tui.workers.tracing import trace
+    from llamahome_tui.workers.forecast.tracing import trace
 
     width = 2 if case.set.get("method.kind") in ("dpo", "orpo", "simpo") else 1
     return trace(
@@ -125,7 +125,7 @@ def _measured(case: Case, folder: Path) -> int:
     from llamahome_tui.training.trainer.model import _ready
     from llamahome_tui.training.trainer.objectives import objective_of
     from llamahome_tui.training.trainer.step import Stepper
-    from llamahome_tui.workers.tracing import _Row
+    from llamahome_tui.workers.forecast.tracing import _Row
 
     transformers.utils.logging.disable_progress_bar()
     spec = spec_of(case)

@@ -87,7 +87,7 @@ def answer(request: PlanRequest, emit: Callable[..., None]) -> None:
 
 
 def _trace(request: PlanRequest, spec: Spec, variant: Variant, emit: Callable[..., None]) -> None:
-    from llamahome_tui.workers.tracing import trace
+    from llamahome_tui.workers.forecast.tracing import trace
 
     start = Path(request.adapter) if request.adapter else None
     try:

@@ -106,5 +106,5 @@ def test_only_the_children_and_the_demo_builder_import_torch():
             if {name.partition(".")[0] for name in names} & TORCH:
                 found.add(path.relative_to(REPOSITORY / "llamahome_tui").as_posix())
     allowed = {"demo/build.py", "workers/generate.py", "workers/evaluate.py"}
-    children = ("training/trainer/", "workers/export/", "workers/gguf/")
+    children = ("training/trainer/", "workers/export/", "workers/forecast/", "workers/gguf/")
     assert {name for name in found if not name.startswith(children)} <= allowed

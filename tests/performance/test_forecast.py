@@ -27,7 +27,7 @@ import json, sys, time
 from pathlib import Path
 from llamahome_tui.training.forecast import Target, Variant
 from llamahome_tui.training.spec import Spec
-from llamahome_tui.workers.tracing import trace
+from llamahome_tui.workers.forecast.tracing import trace
 spec = Spec.from_dict({"training": {"gradient_checkpointing": True, "precision": "bf16"}})
 found = trace(spec, Path(sys.argv[1]), None, Target("cuda", "A100", 80 << 30), Variant({}, 2, 2048))
 status = Path("/proc/self/status").read_text()

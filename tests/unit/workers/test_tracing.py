@@ -14,10 +14,10 @@ import torch
 
 from llamahome_tui.training.forecast import Parts, Target, Variant
 from llamahome_tui.training.spec import Spec
-from llamahome_tui.workers.ledger import Ledger
-from llamahome_tui.workers.packed_linear import packed_bytes
+from llamahome_tui.workers.forecast.ledger import Ledger
+from llamahome_tui.workers.forecast.packed_linear import packed_bytes
+from llamahome_tui.workers.forecast.tracing import trace
 from llamahome_tui.workers.plan import PlanRequest, answer
-from llamahome_tui.workers.tracing import trace
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

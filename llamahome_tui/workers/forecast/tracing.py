@@ -30,8 +30,8 @@ from llamahome_tui.training.trainer.model import Trainee, _ready
 from llamahome_tui.training.trainer.objectives import objective_of
 from llamahome_tui.training.trainer.objectives.reference import REFERENCE
 from llamahome_tui.training.trainer.step import Stepper
-from llamahome_tui.workers.ledger import Ledger
-from llamahome_tui.workers.packed_linear import pack
+from llamahome_tui.workers.forecast.ledger import Ledger
+from llamahome_tui.workers.forecast.packed_linear import pack
 
 if TYPE_CHECKING:
     from llamahome_tui.training.spec import Spec

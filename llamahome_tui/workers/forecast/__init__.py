@@ -1,0 +1,1 @@
+"""What a step takes of memory, by running it without values."""
