@@ -32,6 +32,10 @@ class Context:
     stdin: TextIO | None = None
     stdout_is_terminal: bool = False
 
+    def path(self, text: str | os.PathLike[str]) -> Path:
+        """The path that a user means: from this folder, `~` and `~name` replaced where there is such a user."""
+        return self.cwd / os.path.expanduser(text)  # noqa: PTH111 - Path's own raises for a user that is not there
+
 
 def new_request_id() -> str:
     """Twelve hex digits that name one operation in the access log and in the events of what it starts."""

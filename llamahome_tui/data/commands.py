@@ -76,7 +76,7 @@ def stats(
     from llamahome_tui.data.stats import stats as count
 
     if eval is not None:
-        place = eval if eval == "demo" else str(context.cwd / Path(eval).expanduser())
+        place = eval if eval == "demo" else str(context.path(eval))
         overrides = (*set, f"data.eval={json.dumps(place)}")
     else:
         overrides = tuple(set)
@@ -114,7 +114,7 @@ def _spec(context: Context, files: Sequence[str], model: str | None, overrides: 
     from llamahome_tui.training.spec import make_spec, read_spec_file
 
     if model is not None:
-        place = context.cwd / Path(model).expanduser()  # not the spec's folder, where paths of a spec start
+        place = context.path(model)  # not the spec's folder, where paths of a spec start
         model = str(place) if model != "demo" and place.is_dir() else model
         overrides = [*overrides, f"model.id={json.dumps(model)}", 'model.revision="main"']
     if not any(name.endswith(".toml") for name in files):
@@ -125,7 +125,7 @@ def _spec(context: Context, files: Sequence[str], model: str | None, overrides: 
             "give one training spec, or data files, not both",
             hint="the spec names its files: llamahome --batch data validate SPEC",
         )
-    path = context.cwd / Path(files[0]).expanduser()
+    path = context.path(files[0])
     return read_spec_file(path, environ=context.environ, overrides=overrides)
 
 

@@ -54,7 +54,7 @@ def of_files(context: Context, spec: Mapping[str, Any], files: Sequence[str], ov
     if any(name.endswith(".toml") for name in files):
         if len(files) > 1:
             raise UsageError("give one training spec, or data files, not both", hint=USE)
-        path = context.cwd / Path(files[0]).expanduser()
+        path = context.path(files[0])
         read = read_spec_file(path, environ=context.environ, overrides=overrides)
         _refuse_none(read.data, files[0])
         held = eval_file(read.data.eval, read.data.train, Path("/"))
@@ -63,7 +63,7 @@ def of_files(context: Context, spec: Mapping[str, Any], files: Sequence[str], ov
         model = at_revision(read.model.id, read.model.revision)
         found = locate(model, context.places, RunStore(context.places), folder=context.cwd)
         return Source(_answers(read.data), (), held_out=True, split=Split(read, found.path))
-    named = [name if name == "demo" else str(context.cwd / Path(name).expanduser()) for name in files]
+    named = [name if name == "demo" else str(context.path(name)) for name in files]
     demo = eval_file("demo", (), Path("/"))
     paths = [demo if name == "demo" and demo else path for name in named for path in expand([name], Path("/"))]
     return Source(_read_as(context, spec, named, overrides), tuple(dict.fromkeys(paths)))

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,13 @@ def refused_by_servers(adapter: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def card(order: Order, spec: Mapping[str, Any], data: Mapping[str, str], proof: Mapping[str, Any], serve: str) -> str:
-    """The text of README.md. `data` are the run's files with their sha256, `proof` as `Proof.to_dict` gives it."""
+def card(
+    order: Order, spec: Mapping[str, Any], data: Mapping[str, str], proof: Mapping[str, Any], adapter: Mapping[str, Any]
+) -> str:
+    """The text of README.md: it goes to others with the export, so that no path of this machine stands in it.
+
+    `data` are the run's files with their sha256, `proof` as `Proof.to_dict` gives it, `adapter` as for `serve_line`.
+    """
     front: dict[str, Any] = {
         "base_model": _base(order),
         "library_name": "gguf" if order.gguf else "peft" if order.form == ADAPTER else "transformers",
@@ -55,12 +61,12 @@ def card(order: Order, spec: Mapping[str, Any], data: Mapping[str, str], proof: 
     if names := [Path(name).name for name in data]:
         front["datasets"] = names
     lines = ["---", *(f"{key}: {json.dumps(_clean(value), ensure_ascii=False)}" for key, value in front.items()), "---"]
-    lines += ["", f"# {_text(Path(order.place).name)}", "", *_body(order, spec, data, proof, serve)]
+    lines += ["", f"# {_text(Path(order.place).name)}", "", *_body(order, spec, data, proof, adapter)]
     return "\n".join(lines) + "\n"
 
 
 def _body(
-    order: Order, spec: Mapping[str, Any], data: Mapping[str, str], proof: Mapping[str, Any], serve: str
+    order: Order, spec: Mapping[str, Any], data: Mapping[str, str], proof: Mapping[str, Any], adapter: Mapping[str, Any]
 ) -> Iterator[str]:
     what = {ADAPTER: "A LoRA adapter", "merged": "A base with a LoRA adapter merged into it"}
     yield f"{what.get(order.form, 'A fully fine-tuned model')}, exported by LlamaHome from run `{_text(order.run)}`."
@@ -94,19 +100,29 @@ def _body(
     yield "## Serve it"
     yield ""
     yield "```"
-    yield _text(serve)
+    yield _text(serve_line(replace(order, place=Path(order.place).name, base_name=_base(order)), adapter))
     yield "```"
     yield ""
     yield "## Spec"
     yield ""
     yield "```json"
-    yield from (_text(line) for line in redact(json.dumps(spec, indent=1, ensure_ascii=False)).splitlines())
+    told = json.dumps(_without_places(spec), indent=1, ensure_ascii=False)
+    yield from (_text(line) for line in redact(told).splitlines())
     yield "```"
 
 
 def _base(order: Order) -> str:
     """The Hub id, or the last part of a folder's path: where it lies is nobody's business."""
     return Path(order.base_name).name if Path(order.base_name).is_absolute() else order.base_name
+
+
+def _without_places(value: Any) -> Any:
+    """The same with the last part of every absolute path alone."""
+    if isinstance(value, Mapping):
+        return {key: _without_places(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_places(one) for one in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
 
 
 def _words(value: Any) -> list[str]:

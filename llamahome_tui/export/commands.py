@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from llamahome_tui.jobs.store import Run, RunStore
 
 USE: Final = "as in: llamahome --batch runs export latest --merge"
-_NAME: Final = 64  # characters of a job's name
+_MARK: Final = "export-"
+_NAME: Final = 32  # characters of a job's name before that, so that a run's id, which is cut, keeps it
 
 
 def export(
@@ -45,7 +46,7 @@ def export(
     Follows the job unless `detach`. Raises UsageError, NotFoundError (no checkpoint), IntegrityError (base changed,
     proof refused), ResourceError (disk), BusyError, and TrainingError where the job fails otherwise.
     """
-    from llamahome_tui.jobs import spawn
+    from llamahome_tui.jobs import exports, spawn
     from llamahome_tui.jobs.commands.changing import go_on
     from llamahome_tui.jobs.commands.following import ending, environ_of_jobs, stay_with
     from llamahome_tui.jobs.status import derive
@@ -67,6 +68,8 @@ def export(
     )
     place = Path(order.place)
     if (manifest := folder.standing(place, order.key)) is not None:
+        if not any(one["path"] == order.place for one in exports.kept(run)):  # the job was killed just after it
+            exports.note(run, f"{run.id}-{place.name}", order.form, place, manifest)
         yield Note(f"{place} has been exported already")
         yield Result(_told(order, manifest), next=_next(manifest))
         return
@@ -89,7 +92,7 @@ def export(
         yield from _followed(order, earlier, go_on(context, earlier, {}, detach=detach))
         return
     job = {
-        "name": f"{run.name[: _NAME - 16]}-export-{order.form}",
+        "name": f"{run.name[:_NAME]}-{_MARK}{order.form}",
         "kind": "export",
         KEY: order.to_dict(),
         "devices": "disk",
@@ -168,7 +171,7 @@ def order_of(
 def _place(context: Context, run: Run, order: Order, to: str | None) -> Path:
     """Where it goes: as asked, else among the exports under the run's name, under its id where that is taken."""
     if to is not None:
-        place = (context.cwd / Path(to).expanduser()).absolute()
+        place = (context.path(to)).absolute()
         if not place.name or place.name.startswith("."):
             raise UsageError(f"--to {to}: give a folder with a name of its own", hint=USE)
         return place
@@ -199,7 +202,7 @@ def _earlier(store: RunStore, order: Order) -> Run | None:
     from llamahome_tui.jobs.status import Status, derive
 
     for run in store.list():
-        job = run.job if run.id[16:].find("-export-") > 0 else {}
+        job = run.job if _MARK in run.id else {}  # of other runs no spec is read
         if job.get("kind") != "export":
             continue
         one = Order.of(job)
@@ -217,7 +220,7 @@ def _bytes(order: Order) -> int:
 
 def _present(place: Path) -> int:
     partial = folder.partial_of(place)
-    return sum(file.stat().st_size for file in partial.glob("*.safetensors")) if partial.is_dir() else 0
+    return sum(file.stat().st_size for kind in ("*.safetensors", "*.gguf") for file in partial.glob(kind))
 
 
 def _followed(order: Order, job: Run, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:

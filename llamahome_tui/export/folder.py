@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from llamahome_tui.errors import BusyError, ResourceError, UsageError
 from llamahome_tui.export.tensors import free_bytes
+from llamahome_tui.jobs.exports import MANIFEST as MANIFEST
 from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.store import read_object, sync_folder, write_object
 from llamahome_tui.units import human_bytes
 
-MANIFEST: Final = "llamahome.json"  # in every published export: its key, its files, its proof
 PROGRESS: Final = "progress.json"
 _BESIDE: Final = 1 << 20  # bytes of small files and of what a file system takes for itself
 _MANY: Final = 16 << 20

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from llamahome_tui.jobs.recovery import sha256_of
 from llamahome_tui.jobs.store import Run, read_object, write_object
 
+MANIFEST: Final = "llamahome.json"  # in every published export: its key, its files, its proof
 _MOST: Final = 100
 
 
@@ -15,6 +17,18 @@ def keep(run: Run, job: str, record: Mapping[str, Any]) -> None:
     """Note that the job `job` has exported this run. Raises OSError."""
     run.artifacts_dir.mkdir(mode=0o700, exist_ok=True)
     write_object(run.artifacts_dir / f"export-{job}.json", {"v": 1, "job": job, **record})
+
+
+def note(run: Run, job: str, form: str, place: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a published export, by its manifest; gives what an `artifact` event tells of it."""
+    told = {
+        "kind": f"export-{form}",
+        "path": str(place),
+        "bytes": sum(one["bytes"] for one in manifest["files"].values()),
+        "sha256": sha256_of(place / MANIFEST),
+    }
+    keep(run, job, {**told, "proof": manifest["proof"], "serve": manifest["serve"]})
+    return told
 
 
 def kept(run: Run) -> list[Mapping[str, Any]]:

@@ -82,5 +82,5 @@ def _most(context: Context, found: Foresight) -> int:
     """Bytes that the run may hope for: all of the device where runs hold it that will have ended when it begins."""
     from llamahome_tui.jobs.store import RunStore
 
-    busy = any(run.live for run in RunStore(context.places).list())
+    busy = any(run.live and run.job.get("kind") != "export" for run in RunStore(context.places).list())
     return found.target.memory_bytes if busy else found.free_bytes

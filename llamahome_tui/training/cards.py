@@ -80,6 +80,7 @@ def card_of(text: str) -> Card:
     wanted = _words(text)
     found = next((one for one in CARDS if _words(one.name) == wanted), None)
     found = found or next((one for one in CARDS if wanted and _words(one.name)[:-1] == wanted), None)
+    found = found or _only("".join(wanted))
     if found is not None:
         return found
     names = {" ".join(_words(one.name)): one.name for one in CARDS}
@@ -91,6 +92,12 @@ def card_of(text: str) -> Card:
         "or give its memory: --memory 24GiB",
         data={"nearest": nearest, "known": [one.name for one in CARDS]},
     )
+
+
+def _only(joined: str) -> Card | None:
+    """The one card whose name ends so, written in one word and without its memory: `4090`, `rtx4090`."""
+    named = [one for one in CARDS if len(joined) >= 4 and "".join(_words(one.name)[:-1]).endswith(joined)]
+    return named[0] if len(named) == 1 else None
 
 
 def card_here(name: str) -> Card | None:

@@ -155,7 +155,7 @@ def read_words(
         if model is not None or data:
             raise UsageError("give a spec, or --model and --data, not both", hint=_see("start"))
         if spec != "-":
-            path = context.cwd / Path(spec).expanduser()
+            path = context.path(spec)
             return read_spec_file(path, environ=context.environ, overrides=overrides)
         if context.stdin is None:
             raise UsageError("there is no stdin to read a spec from", hint=_see("start"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llamahome_tui.errors import NotFoundError
+from llamahome_tui.jobs.store import sync_folder
 
 
 def write_into(path: Path, values: Mapping[str, Any]) -> None:
@@ -17,7 +18,7 @@ def write_into(path: Path, values: Mapping[str, Any]) -> None:
     import tomlkit
 
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # with the line ends that it has
     except FileNotFoundError:
         raise NotFoundError(
             f"there is no spec {path}", code="spec.not_found", hint="make one: llamahome --batch train init > spec.toml"
@@ -35,12 +36,13 @@ def write_into(path: Path, values: Mapping[str, Any]) -> None:
 def _replace(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, path.stat().st_mode & 0o7777)  # noqa: PTH101 - of a name
         os.replace(name, path)  # noqa: PTH105 - of a name
+        sync_folder(path.parent)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(name)  # noqa: PTH108 - of a name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamahome_tui import plugins
@@ -76,7 +75,7 @@ def _written(context: Context, result: Result, to: str | None) -> Result:
     """The result, with its text in a new file where one is named. Raises UsageError where that can't be made."""
     if to is None:
         return result
-    path = context.cwd / Path(to).expanduser()
+    path = context.path(to)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(result.data["text"])

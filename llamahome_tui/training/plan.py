@@ -71,7 +71,7 @@ def plan(
     if fit is not None and spec is not None:
         if foresight.fits:
             yield Note("it fits as it is: nothing is written into the spec")
-        written = _write(context.cwd / Path(spec).expanduser(), foresight.alternatives, fit, fits=foresight.fits)
+        written = _write(context.path(spec), foresight.alternatives, fit, fits=foresight.fits)
     told = foresight.to_dict()
     told["settled"] = found["settled"]
     if not room.here:  # the worker has settled precision for this machine

@@ -116,7 +116,7 @@ def _check_numbers(max_tokens: int, temperature: float, top_p: float) -> None:
 
 
 def _target(context: Context, output: str) -> Path:
-    path = context.cwd / Path(output).expanduser()
+    path = context.path(output)
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"--output {path}: not a file in a folder that is there", hint=_USE)
     if path.exists() and not context.yes:
@@ -131,7 +131,7 @@ def _target(context: Context, output: str) -> Path:
 
 def _prompts(context: Context, prompt: str | None, input: str | None, system: str | None) -> list[Prompt]:
     if input is not None:
-        return read_prompts(context.cwd / Path(input).expanduser(), system)
+        return read_prompts(context.path(input), system)
     text = prompt or ""
     if prompt == "-":
         if context.stdin is None:

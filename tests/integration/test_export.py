@@ -134,6 +134,8 @@ def test_an_adapter_is_a_peft_folder_with_its_card(bench: Bench, trained: Run, t
     manifest = json.loads((place / folder.MANIFEST).read_text())
     assert manifest["proof"]["kind"] == "held_out" and manifest["proof"]["rows"] == 8
     assert [one["path"] for one in kept(trained) if one["path"] == str(place)]
+    # It goes to others: where things lie here is not theirs to know.
+    assert str(bench.model.parent) not in card and str(tmp_path) not in card
 
 
 def test_a_merge_keeps_the_files_of_its_base_and_is_proved(bench: Bench, trained: Run, tmp_path: Path) -> None:
@@ -149,6 +151,35 @@ def test_a_merge_keeps_the_files_of_its_base_and_is_proved(bench: Bench, trained
     assert folder.standing(place, order.key) is not None
     with pytest.raises(UsageError):  # another export never takes its place
         folder.standing(place, {**order.key, "form": "adapter"})
+
+
+def test_what_was_published_just_before_a_kill_is_noted_by_the_next_attempt(
+    bench: Bench, trained: Run, tmp_path: Path
+) -> None:
+    place = tmp_path / "adapter"
+    job = job_of(bench, ordered(bench, trained, place, merge=False))
+    dying = """
+from llamahome_tui.jobs import exports
+exports.note = lambda *_: os.kill(os.getpid(), 9)
+"""
+    assert attempt(bench, job, dying)[0] == -9
+    assert folder.standing(place, json.loads((place / folder.MANIFEST).read_text())["key"]) is not None
+    assert not [one for one in kept(trained) if one["path"] == str(place)]
+    status, events = attempt(bench, job)
+    assert status == 0, show(events)
+    assert [one["path"] for one in of(events, "artifact")] == [str(place)]
+    assert len([one for one in kept(trained) if one["path"] == str(place)]) == 1
+
+
+def test_an_export_of_any_run_is_found_again(bench: Bench, trained: Run, tmp_path: Path) -> None:
+    from llamahome_tui.export.commands import _MARK, _NAME, _earlier
+
+    store = RunStore(bench.places)
+    for name in ("x" * 64, "\u65e5\u672c"):
+        order = ordered(bench, trained, tmp_path / name)
+        job = store.create({"name": f"{name[:_NAME]}-{_MARK}{order.form}", "kind": "export", KEY: order.to_dict()})
+        found = _earlier(store, order)
+        assert found is not None and found.id == job.id
 
 
 def test_a_killed_export_goes_on_with_the_files_it_has(bench: Bench, trained: Run, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamahome_tui.errors import ResourceError
@@ -24,7 +23,7 @@ def report(context: Context, id: str, to: str | None = None) -> Iterator[Outcome
         yield Text(markdown(made))
         yield Result(made.to_dict())
         return
-    path = context.cwd / Path(to).expanduser()
+    path = context.path(to)
     try:
         if path.suffix == ".json":
             write_object(path, made.to_dict())

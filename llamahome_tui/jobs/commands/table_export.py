@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamahome_tui.errors import NotFoundError, ResourceError
+from llamahome_tui.errors import NotFoundError, ResourceError, UsageError
 from llamahome_tui.jobs.commands.comparing import meant
 from llamahome_tui.jobs.store import RunStore, sync_folder
 from llamahome_tui.jobs.table import long, wide
@@ -43,7 +43,9 @@ def export_table(
             yield Text(portion)
         yield Result({**told, "path": None, "bytes": None})
         return
-    path = context.cwd / Path(to).expanduser()
+    path = context.path(to)
+    if not path.name or path.is_dir():
+        raise UsageError(f"--to {to}: give the name of a file", hint=f"as in: {_USE}")
     try:
         size = _write(path, portions)
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamahome_tui.outcome import Level, Note, Outcome, Result
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def imported(context: Context, file: str, *, dialect: str | None, method: str | None) -> Iterator[Outcome]:
     """Raises what `translate` raises."""
-    path = context.cwd / Path(file).expanduser()
+    path = context.path(file)
     made = translate(path, file, dialect=dialect, method=method, cwd=context.cwd)
     for text, level in notes(made.book):
         yield Note(text, level)

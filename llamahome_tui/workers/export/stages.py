@@ -60,7 +60,8 @@ def export(child: Child) -> int:
 def _export(child: Child, order: Order) -> int:
     began = time.monotonic()
     place, source = Path(order.place), Run.open(child.run.dir.parent / order.run)
-    if folder.standing(place, order.key) is not None:  # published by an attempt that was killed just after
+    if (manifest := folder.standing(place, order.key)) is not None:  # published by an attempt that was killed then
+        child.emit("artifact", sync=True, **exports.note(source, child.run.id, order.form, place, manifest))
         return child.end("completed", totals={"seconds": 0.0})
     poll = _Poll(child)
     child.emit("phase", phase="model")
@@ -94,7 +95,7 @@ def _export(child: Child, order: Order) -> int:
         )
     config = read_json(Path(order.weights) / "adapter_config.json") if order.form != "model" else {}
     serve = card.serve_line(order, config)
-    text = card.card(order, source.effective_job()["spec"], _data(source), found.to_dict(), serve)
+    text = card.card(order, source.effective_job()["spec"], _data(source), found.to_dict(), config)
     partial.add("README.md", lambda path: _write(path, text))
     poll()
     about = {
@@ -104,10 +105,7 @@ def _export(child: Child, order: Order) -> int:
     }  # fmt: skip
     size = partial.bytes
     manifest = partial.publish(about)
-    digest = sha256_of(place / folder.MANIFEST)
-    told = {"kind": f"export-{order.form}", "path": str(place), "bytes": size, "sha256": digest}
-    exports.keep(source, child.run.id, {**told, "proof": manifest["proof"], "serve": serve})
-    child.emit("artifact", sync=True, **told)
+    child.emit("artifact", sync=True, **exports.note(source, child.run.id, order.form, place, manifest))
     return child.end("completed", totals={"seconds": round(time.monotonic() - began, 3), "bytes": size})
 
 

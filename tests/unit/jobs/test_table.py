@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llamahome_tui.context import Context
-from llamahome_tui.errors import NotFoundError, ResourceError
+from llamahome_tui.errors import NotFoundError, ResourceError, UsageError
 from llamahome_tui.jobs.commands.table_export import export_table
 from llamahome_tui.jobs.store import Run
 from llamahome_tui.jobs.table import LONG, cell, wide, written
@@ -74,5 +74,10 @@ def test_a_line_for_each_measurement_on_stdout_and_in_a_file(context: Context, t
     assert result.data["bytes"] == to.stat().st_size and [one.name for one in tmp_path.glob(".out*")] == []
     with pytest.raises(ResourceError, match="can't be written"):
         list(export_table(context, to=str(tmp_path / "none" / "x.csv")))
+    for wrong in ("/", str(tmp_path)):
+        with pytest.raises(UsageError, match="name of a file"):
+            list(export_table(context, to=wrong))
+    with pytest.raises(ResourceError):  # there is no such user: it is a folder's name, and that is not there
+        list(export_table(context, to="~nobody-of-this-name/x.csv"))
     with pytest.raises(NotFoundError):
         list(export_table(context, tag="none"))

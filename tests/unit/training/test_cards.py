@@ -15,6 +15,11 @@ def test_a_card_is_found_however_it_is_written(text: str) -> None:
     assert card_of(text).name == "A100 80GB"
 
 
+@pytest.mark.parametrize("text", ["4090", "rtx4090", "RTX4090"])
+def test_a_family_in_one_word_is_the_only_card_of_that_name(text: str) -> None:
+    assert card_of(text).name == "RTX 4090 24GB"
+
+
 @pytest.mark.parametrize(
     ("driver", "name"),
     [

@@ -129,6 +129,13 @@ def test_a_plan_goes_into_a_spec_with_its_comments_kept(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["spec.toml"]
 
 
+def test_line_ends_stay_as_they_are(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_bytes(b'name = "x"\r\n[model]\r\nid = "demo" # small\r\n')
+    write_into(spec, {"model.revision": "v2"})
+    assert spec.read_bytes().startswith(b'name = "x"\r\n[model]\r\nid = "demo" # small\r\nrevision = "v2"')
+
+
 def test_what_servers_reject_is_said() -> None:
     assert list(rejected(spec_of())) == []
     said = list(rejected(spec_of(lora={"r": 32, "variant": "dora", "train_also": ["lm_head"]})))

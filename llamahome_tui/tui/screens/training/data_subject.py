@@ -60,7 +60,7 @@ def of_words(context: Context, files: str, model: str = "") -> Subject:
     if len(entries) == 1 and entries[0].endswith(".toml"):
         from llamahome_tui.training.spec import read_spec_file
 
-        path = context.cwd / Path(entries[0]).expanduser()
+        path = context.path(entries[0])
         spec = read_spec_file(path, environ=context.environ)
         title, words = path.name, shlex.quote(str(path))
     else:
@@ -78,7 +78,7 @@ def check_words(context: Context, files: str) -> None:
     """Raises what is wrong with files that were typed and quick to see: one that is not there, an open quote."""
     entries = _split(files)
     if len(entries) == 1 and entries[0].endswith(".toml"):
-        if not (context.cwd / Path(entries[0]).expanduser()).is_file():
+        if not (context.path(entries[0])).is_file():
             raise NotFoundError(f"no file {entries[0]}", hint="make one: llamahome --batch train init > spec.toml")
     else:
         expand([_absolute(context, entry) for entry in entries], Path("/"))
@@ -123,7 +123,7 @@ def _split(files: str) -> list[str]:
 
 
 def _absolute(context: Context, entry: str) -> str:
-    return entry if entry == "demo" else str(context.cwd / Path(entry).expanduser())
+    return entry if entry == "demo" else str(context.path(entry))
 
 
 def _titled(entries: Sequence[str]) -> str:
