@@ -59,7 +59,8 @@ def trace(
     ModelError for a model that cannot be built without its weights, and whatever an operation without values raises.
     """
     layers = _layers(folder)
-    same = not isinstance(spec.training.gradient_checkpointing, float) or spec.training.gradient_checkpointing in (0, 1)
+    # A number is so many of the layers, or a share of them, and the others are not like these: 4 is no float either.
+    same = isinstance(spec.training.gradient_checkpointing, bool | str)
     if whole or layers <= SHALLOW or not same:
         return _highest(_traced(spec, folder, start, target, variant, 0))
     few, more = (_traced(spec, folder, start, target, variant, count) for count in FEW)

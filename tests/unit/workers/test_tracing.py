@@ -89,11 +89,12 @@ def test_what_takes_more_is_forecast_to(tmp_path: Path, more: dict[str, Any], le
     [
         {},
         {"training.gradient_checkpointing": True},
+        {"training.gradient_checkpointing": 12},
         {"model.quantization": "nf4"},
         {"lora.enabled": False},
         {"method.kind": "dpo"},
     ],
-    ids=["lora", "checkpointing", "nf4", "full", "dpo"],
+    ids=["lora", "checkpointing", "some-checkpointing", "nf4", "full", "dpo"],
 )
 def test_a_deep_model_drawn_out_is_the_whole_one(tmp_path: Path, values: dict[str, Any]) -> None:
     where = folder(tmp_path, num_hidden_layers=14)
