@@ -122,7 +122,7 @@ def _measured(case: Case, folder: Path) -> int:
     from llamahome_tui.training import auto
     from llamahome_tui.training.trainer import adapter, loss, optim, quantised
     from llamahome_tui.training.trainer.batches import Batching, Item, Items
-    from llamahome_tui.training.trainer.model import _ready
+    from llamahome_tui.training.trainer.model import ready
     from llamahome_tui.training.trainer.objectives import objective_of
     from llamahome_tui.training.trainer.step import Stepper
     from llamahome_tui.workers.forecast.tracing import _Row
@@ -152,7 +152,7 @@ def _measured(case: Case, folder: Path) -> int:
     if spec.lora.enabled:
         targets = adapter.targets_of(spec, base, lambda: adapter.skeleton(folder))
         model = adapter.put_on(base, adapter.config_of(spec, targets))
-    trainee = _ready(spec, model, base, torch.device("cpu"), precision, lora=spec.lora.enabled)
+    trainee = ready(spec, model, base, torch.device("cpu"), precision, lora=spec.lora.enabled)
     if part := spec.training.gradient_checkpointing:
         trainee.checkpoint_gradients(part)
     optimizer = optim.build(auto.optimizer(spec.training.optimizer, lora=trainee.lora), model, 1e-4, 0.0)

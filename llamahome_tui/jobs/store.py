@@ -302,19 +302,28 @@ def write_object(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """The same for a text."""
+    write_portions(path, [text])
+
+
+def write_portions(path: Path, portions: Iterable[str], mode: int = 0o600) -> int:
+    """The same for a text that comes in portions, none of which is kept; gives its bytes. `mode` is the file's."""
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    data = text.encode("utf-8", "replace")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(data)
+            for portion in portions:
+                file.write(portion.encode("utf-8", "replace"))
             file.flush()
+            if mode != 0o600:
+                os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
+            size = file.tell()
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+    return size
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llamahome_tui.errors import NotFoundError
-from llamahome_tui.jobs.store import sync_folder
+from llamahome_tui.jobs.store import write_portions
 
 
 def write_into(path: Path, values: Mapping[str, Any]) -> None:
@@ -30,20 +27,5 @@ def write_into(path: Path, values: Mapping[str, Any]) -> None:
             document.add(table, tomlkit.table())
         at: Any = document[table]
         at[name] = value
-    _replace(path.resolve(), tomlkit.dumps(document))
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, path.stat().st_mode & 0o7777)  # noqa: PTH101 - of a name
-        os.replace(name, path)  # noqa: PTH105 - of a name
-        sync_folder(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(name)  # noqa: PTH108 - of a name
-        raise
+    target = path.resolve()  # a link stays a link
+    write_portions(target, [tomlkit.dumps(document)], target.stat().st_mode & 0o7777)

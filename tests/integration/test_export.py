@@ -24,6 +24,7 @@ from llamahome_tui.jobs.journal import read
 from llamahome_tui.jobs.store import Run, RunStore
 from tests.forge import Forge
 from tests.integration.trainer_runs import Bench, checkpoint_steps, of, show
+from tests.small_disk import mounted
 from tests.standin import QUANTIZE
 from tests.tinymodel import write_tokenizer
 
@@ -83,15 +84,8 @@ def trained(bench: Bench) -> Run:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", "-l", place], check=False)
+    with mounted(tmp_path / "small", "4m") as place:
+        yield place
 
 
 def context_of(bench: Bench) -> Context:

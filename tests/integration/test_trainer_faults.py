@@ -22,6 +22,7 @@ from llamahome_tui.jobs.store import Run
 from tests.conftest import eventually
 from tests.forge import Forge, Trainer
 from tests.integration.trainer_runs import Bench, adapter, checkpoint_steps, losses, of, show
+from tests.small_disk import mounted
 
 pytestmark = pytest.mark.torch
 
@@ -34,16 +35,8 @@ def wide(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=False)
+    with mounted(tmp_path / "small", "4m") as place:
+        yield place
 
 
 def fill(folder: Path, leave: int) -> Path:

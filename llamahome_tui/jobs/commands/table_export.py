@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from llamahome_tui.errors import NotFoundError, ResourceError, UsageError
 from llamahome_tui.jobs.commands.comparing import meant
-from llamahome_tui.jobs.store import RunStore, sync_folder
+from llamahome_tui.jobs.store import RunStore, write_portions
 from llamahome_tui.jobs.table import long, wide
 from llamahome_tui.outcome import Outcome, Result, Text
 
@@ -47,7 +45,7 @@ def export_table(
     if not path.name or path.is_dir():
         raise UsageError(f"--to {to}: give the name of a file", hint=f"as in: {_USE}")
     try:
-        size = _write(path, portions)
+        size = write_portions(path, portions)
     except OSError as error:
         raise ResourceError(
             f"{path} can't be written: {error.strerror}",
@@ -55,22 +53,3 @@ def export_table(
             hint="print it instead: llamahome --batch runs export-table",
         ) from error
     yield Result({**told, "path": str(path), "bytes": size}, changed=True, hint=f"written: {path}")
-
-
-def _write(path: Path, portions: Iterable[str]) -> int:
-    """The size of what was written under another name, synced and renamed."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            for portion in portions:
-                file.write(portion.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-    return size

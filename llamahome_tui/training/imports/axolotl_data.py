@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llamahome_tui.training.imports.book import CHANGES, HARMLESS, Book, shown
-from llamahome_tui.training.imports.data_sets import DataSet, files_of, is_local, natural
+from llamahome_tui.training.imports.data_sets import ROLES, DataSet, files_of, is_local, natural
 from llamahome_tui.training.imports.data_sets import write as write_sets
 from llamahome_tui.training.imports.rules import Source, names, switch, text
 
@@ -76,25 +76,6 @@ ENTRY: Final = frozenset(
         "field_output",
         "field_input",
         "field_system",
-    ]
-)
-_ROLES: Final = frozenset(
-    [
-        "human",
-        "user",
-        "gpt",
-        "assistant",
-        "model",
-        "chatgpt",
-        "bot",
-        "system",
-        "developer",
-        "tool",
-        "function",
-        "observation",
-        "function_response",
-        "function_call",
-        "tool_call",
     ]
 )
 
@@ -286,7 +267,7 @@ def _roles(book: Book, key: str, entry: Mapping[str, Any]) -> None:
     roles = entry.get("roles")
     if isinstance(roles, Mapping):
         strange = [word for words in roles.values() for word in (words if isinstance(words, list) else [words])
-                   if str(word) not in _ROLES]  # fmt: skip
+                   if str(word) not in ROLES]  # fmt: skip
         if strange:
             book.leave(f"{key}.roles", strange, "are no roles that LlamaHome knows: rename them in the rows")
     trained = entry.get("roles_to_train")

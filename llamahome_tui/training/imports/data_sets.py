@@ -17,6 +17,26 @@ from typing import Any, Final
 from llamahome_tui.text import clean
 from llamahome_tui.training.imports.book import HARMLESS, Book, Fetch, shown
 
+# Words for who speaks in a turn of a chat, as data sets have them.
+ROLES: Final = frozenset(
+    [
+        "human",
+        "user",
+        "gpt",
+        "assistant",
+        "model",
+        "chatgpt",
+        "bot",
+        "system",
+        "developer",
+        "tool",
+        "function",
+        "observation",
+        "function_response",
+        "function_call",
+        "tool_call",
+    ]
+)
 _HUB: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _PLAIN: Final = re.compile(r"[\w.:%+\[\]/-]{1,120}")
 _FILES: Final = (

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from llamahome_tui.text import clean
 from llamahome_tui.training.imports.book import CHANGES, HARMLESS, Book, shown
-from llamahome_tui.training.imports.data_sets import DataSet, natural
+from llamahome_tui.training.imports.data_sets import ROLES, DataSet, natural
 from llamahome_tui.training.imports.data_sets import write as write_sets
 from llamahome_tui.training.imports.reading import read
 from llamahome_tui.training.imports.rules import Source, names, text
@@ -17,25 +17,6 @@ from llamahome_tui.training.imports.unlike import refuse
 INFO: Final = "dataset_info.json"
 _UP: Final = 6  # folders above the configuration that are looked into: examples lie two below the data folder's
 _MEDIA: Final = ("images", "videos", "audios")
-_ROLES: Final = frozenset(
-    [
-        "human",
-        "user",
-        "gpt",
-        "assistant",
-        "model",
-        "chatgpt",
-        "bot",
-        "system",
-        "developer",
-        "tool",
-        "function",
-        "observation",
-        "function_response",
-        "function_call",
-        "tool_call",
-    ]
-)
 # Their columns of each formatting -> our fields.
 _ALPACA: Final = {
     "prompt": "instruction",
@@ -143,9 +124,7 @@ def _shape(
         role, content = tags.get("role_tag", default[0]), tags.get("content_tag", default[1])
         said = {"messages": columns.get("messages", "conversations")} | natural({"role": role, "content": content})
         strange = [
-            str(word)
-            for tag, word in tags.items()
-            if tag not in ("role_tag", "content_tag") and str(word) not in _ROLES
+            str(word) for tag, word in tags.items() if tag not in ("role_tag", "content_tag") and str(word) not in ROLES
         ]
         if strange:
             book.leave(f"{key} tags", strange, "are no roles that LlamaHome knows: rename them in the rows")

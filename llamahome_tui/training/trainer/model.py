@@ -119,7 +119,7 @@ def load(spec: Spec, source: Source, device: Any, say: Callable[[str], None], sa
         torch.set_float32_matmul_precision("high")  # TF32
     if not lora:
         base = _load_base(source, dtype, spec.training.attention, device)
-        return _ready(spec, base, base, device, precision, lora=False)
+        return ready(spec, base, base, device, precision, lora=False)
     start = Path(spec.model.adapter) if spec.model.adapter else source.adapter
     start = saved or start
     empty = adapter.skeleton(source.path) if adapter.looks_first(spec, source.path) else None
@@ -142,7 +142,7 @@ def load(spec: Spec, source: Source, device: Any, say: Callable[[str], None], sa
     if quantization is not None and (share := quantised.unquantised_share(base)) > MUCH:
         say(f"{share:.0%} of the weights are in no linear layer: {spec.model.quantization} leaves them as they are")
     model.peft_config[ADAPTER].base_model_name_or_path = source.name
-    return _ready(spec, model, base, device, precision, lora=True)
+    return ready(spec, model, base, device, precision, lora=True)
 
 
 def precision_of(spec: Spec, device: Any) -> auto.Precision:
@@ -154,7 +154,8 @@ def precision_of(spec: Spec, device: Any) -> auto.Precision:
     )
 
 
-def _ready(spec: Spec, model: Any, base: Any, device: Any, precision: auto.Precision, *, lora: bool) -> Trainee:
+def ready(spec: Spec, model: Any, base: Any, device: Any, precision: auto.Precision, *, lora: bool) -> Trainee:
+    """The trainee that a model, all of it in place, is."""
     base.config.use_cache = False
     if spec.training.neftune:
         add_noise(base, spec.training.neftune)

@@ -26,7 +26,7 @@ from llamahome_tui.training.forecast import Parts, Target, Variant
 from llamahome_tui.training.methods import method_of
 from llamahome_tui.training.trainer import adapter, loss
 from llamahome_tui.training.trainer.batches import Batching, Item, Items
-from llamahome_tui.training.trainer.model import Trainee, _ready
+from llamahome_tui.training.trainer.model import Trainee, ready
 from llamahome_tui.training.trainer.objectives import objective_of
 from llamahome_tui.training.trainer.objectives.reference import REFERENCE
 from llamahome_tui.training.trainer.step import Stepper
@@ -101,7 +101,7 @@ def _traced(spec: Spec, folder: Path, start: Path | None, target: Target, varian
     model, base = _built(spec, folder, start, precision, layers)
     with FakeTensorMode(allow_non_fake_inputs=True), _chunks_of(target):
         _fake(model)
-        trainee = _ready(spec, model, base, torch.device("cpu"), precision, lora=spec.lora.enabled)
+        trainee = ready(spec, model, base, torch.device("cpu"), precision, lora=spec.lora.enabled)
         if (part := spec.training.gradient_checkpointing) and not isinstance(part, str):
             trainee.checkpoint_gradients(part)
         weights, adapted = _resident(model)

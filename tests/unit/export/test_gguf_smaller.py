@@ -19,6 +19,7 @@ from llamahome_tui.workers.export.merge import PlainTensors
 from llamahome_tui.workers.gguf.smaller import quantise
 from llamahome_tui.workers.gguf.write import Plan, write
 from tests.ggufmodel import model_of
+from tests.small_disk import mounted
 from tests.standin import QUANTIZE
 
 SLEEP = 'echo $$ > "$2.new"; mv "$2.new" "$2.pid"; exec sleep 600'
@@ -33,15 +34,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", "-l", place], check=False)
+    with mounted(tmp_path / "small", "64k") as place:
+        yield place
 
 
 def _program(folder: Path, text: str) -> str:
